@@ -1,0 +1,218 @@
+"""The command line: data, train, verify, bench, book."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ae_core import cifar10, records
+from ae_core.phases import PHASES
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
+data_app = typer.Typer(no_args_is_help=True, help="Find, fetch or synthesise CIFAR-10.")
+book_app = typer.Typer(no_args_is_help=True, help="Execute the chapters and build the HTML.")
+app.add_typer(data_app, name="data")
+app.add_typer(book_app, name="book")
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder with data_batch_1.bin and so on. [default: $AE_CIFAR10_DIR, cache]"),
+]
+PhaseOption = Annotated[str, typer.Option(help=f"One of: {', '.join(PHASES)}; or all.")]
+OutOption = Annotated[Path | None, typer.Option(help="Write the record to this file (JSON).")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of initial parameters and image order.")]
+
+
+@data_app.command("fetch")
+def data_fetch() -> None:
+    """Download the official binary archive (162 MiB) into the cache, and check it."""
+    _describe(cifar10.fetch())
+
+
+@data_app.command("info")
+def data_info(data: DataOption = None) -> None:
+    """Say which data would be used, and what it really is. Downloads nothing."""
+    _describe(cifar10.find(data, download=False))
+
+
+@data_app.command("synthesize")
+def data_synthesize(
+    directory: Annotated[Path, typer.Argument(help="A new or empty folder (184 MB).")],
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds, other images.")] = 0,
+) -> None:
+    """Write the synthetic stand-in in CIFAR-10's binary layout."""
+    _describe(cifar10.synthesize(directory, seed))
+
+
+@app.command()
+def train(
+    phase: PhaseOption = "cpu-parallel",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 1,
+    images: Annotated[int, typer.Option(min=1, help="Training images, from the first.")] = 1000,
+    test_images: Annotated[int, typer.Option(min=0, help="Test images, from the first.")] = 10_000,
+    learning_rate: Annotated[float, typer.Option(help="Of plain SGD.")] = 0.002,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
+    seed: SeedOption = 0,
+    data: DataOption = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Save weights and state here after each epoch.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from --checkpoint if it exists.")
+    ] = False,
+    out: OutOption = None,
+) -> None:
+    """Train the autoencoder, look at test images, and write a record."""
+    from ae_core.training import train as run  # noqa: PLC0415
+
+    settings = records.TrainingSettings(
+        phase=phase,
+        epochs=epochs,
+        images=images,
+        test_images=test_images,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    dataset = cifar10.find(data)
+    _describe(dataset)
+    existing = "resume" if resume else "refuse"
+    _, record = run(settings, dataset, checkpoint=checkpoint, existing=existing)
+    for epoch in record.epochs:
+        print(f"epoch {epoch.epoch:3}: loss {epoch.loss:.5f}, {epoch.seconds:.1f} s")
+    if record.test:
+        print(f"test ({record.test.images:,} images): MSE {record.test.mse:.5f}, ", end="")
+        print(f"PSNR {record.test.psnr:.2f} dB")
+    _save(record, out)
+
+
+@app.command()
+def verify(
+    phase: PhaseOption = "all",
+    images: Annotated[int, typer.Option(min=1, help="Images in the compared pass.")] = 100,
+    steps: Annotated[int, typer.Option(min=0, help="Training steps to compare.")] = 20,
+    seed: SeedOption = 0,
+    data: DataOption = None,
+    out: OutOption = None,
+) -> None:
+    """Hold a phase against the plain CPU loops, and those against difference quotients.
+
+    Prints the differences of every tensor; exits with 1 if one is beyond its tolerance.
+    """
+    from ae_core import tables, verification  # noqa: PLC0415
+    from ae_core.architecture import Architecture  # noqa: PLC0415
+
+    dataset = cifar10.find(data)
+    passed = True
+    if phase in ("all", "cpu"):
+        found = verification.check_gradients(Architecture(), per_tensor=10, seed=seed)
+        print("cpu against central differences in float64 (10 elements of each tensor):")
+        print(tables.differences(found).to_string(index=False))
+        passed &= all(difference.passed for difference in found)
+    for name in _selected(phase):
+        if name == "cpu":
+            continue
+        pixels = cifar10.normalise(dataset.train.images[:images])
+        record = verification.compare(name, pixels, steps=steps, seed=seed)
+        print(f"{name} against {record.reference}, {images} images, {steps} steps:")
+        print(tables.differences(record.differences).to_string(index=False))
+        passed &= record.passed
+        _save(record, out)
+    print("passed" if passed else "FAILED: a difference is beyond its tolerance")
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def bench(
+    phase: PhaseOption = "all",
+    steps: Annotated[int, typer.Option(min=3, help="Timed training steps of each.")] = 30,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
+    peer: Annotated[
+        str | None, typer.Option(help="Also time this library: torch (extra [peer]).")
+    ] = None,
+    data: DataOption = None,
+    out: OutOption = None,
+) -> None:
+    """Time training steps: median, spread and n, with PyTorch's beside them if asked.
+
+    `cpu` selects both CPU phases.
+    """
+    from ae_core import benchmark, tables  # noqa: PLC0415
+
+    if peer not in (None, "torch"):
+        raise typer.BadParameter(f"expected torch, found {peer}", param_hint="--peer")
+    names = ["cpu", "cpu-parallel"] if phase == "cpu" else _selected(phase)
+    record = benchmark.benchmark(
+        dict.fromkeys(names, steps),
+        cifar10.find(data),
+        batch_size=batch_size,
+        torch_steps=steps if peer else 0,
+    )
+    print(tables.benchmark(record).to_string(index=False))
+    _save(record, out)
+
+
+@book_app.command("execute")
+def book_execute(
+    chapters: Annotated[list[str] | None, typer.Argument(help="Only these. [default: all]")] = None,
+    profile: Annotated[str, typer.Option(help="A file of book/profiles, without .yml.")] = "quick",
+    force: Annotated[bool, typer.Option("--force", help="Also those up to date.")] = False,
+) -> None:
+    """Execute the chapters that are missing or out of date, through papermill."""
+    from ae_core import book  # noqa: PLC0415
+
+    book.execute(profile, chapters or [], force=force)
+
+
+@book_app.command("html")
+def book_html(
+    profile: Annotated[str, typer.Option(help="Which executed chapters to show.")] = "quick",
+) -> None:
+    """Build the HTML from executed chapters, warnings as errors, and check its links."""
+    from ae_core import book  # noqa: PLC0415
+
+    print(f"open {book.build_html(profile)}")
+
+
+@book_app.command("make")
+def book_make(
+    profile: Annotated[str, typer.Option(help="A file of book/profiles, without .yml.")] = "quick",
+) -> None:
+    """Execute what is out of date, then build the HTML."""
+    book_execute(None, profile, force=False)
+    book_html(profile)
+
+
+def _selected(phase: str) -> list[str]:
+    if phase == "all":
+        return list(PHASES)
+    if phase not in PHASES:
+        raise ValueError(f"phase: expected all or one of {', '.join(PHASES)}, found {phase!r}")
+    return [phase]
+
+
+def _describe(dataset: cifar10.Dataset) -> None:
+    print(f"data: {dataset.identity.label} ({dataset.directory})")
+
+
+def _save(record: records.Record, out: Path | None) -> None:
+    if out:
+        print(f"record: {records.save(record, out)}")
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is told in a line, not a traceback."""
+    try:
+        app()
+    except (ValueError, ArithmeticError, OSError, ImportError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""The autoencoder that trainers, verifiers, profilers and notebooks use, over any phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ae_core.architecture import Architecture
+from ae_core.device import Array
+from ae_core.layers import Conv2D, Input, Layer, MaxPool2D, ReLU, UpSample2D
+from ae_core.phases import Operations
+
+HostArray = npt.NDArray[Any]
+
+
+class Autoencoder:
+    """The network of `architecture`, computed by one phase's operations.
+
+    Parameters and gradients each live in one contiguous device buffer. Methods that take and
+    return host arrays are for people and tests; `step` is what training repeats, on device arrays,
+    and neither allocates nor copies between host and device.
+
+    Args:
+        operations: the phase, from `ae_core.phases.create`.
+        architecture: the network; the book's by default.
+        batch_size: the largest number of images in one pass; memory grows with it.
+        seed: where the initial parameters come from (`Architecture.initial_parameters`).
+        dtype: float32, or float64 for gradient checks on the CPU.
+        image_gradient: also compute the gradient with respect to the images, for checks.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        architecture: Architecture | None = None,
+        *,
+        batch_size: int = 1,
+        seed: int = 0,
+        dtype: npt.DTypeLike = np.float32,
+        image_gradient: bool = False,
+    ) -> None:
+        self.operations = operations
+        self.device = operations.device
+        self.architecture = architecture or Architecture()
+        self.batch_size = batch_size
+        self.dtype = np.dtype(dtype)
+        self.layers = self._chain(image_gradient)
+        self.input: Input = self.layers[0]  # type: ignore[assignment]
+        self.latent = next(a for a in self.layers if a.name == self.architecture.latent.name)
+        self.output = self.layers[-1]
+
+        empty = self.device.empty
+        self._parameters = empty((self.architecture.parameter_count,), self.dtype)
+        self._gradients = empty((self.architecture.parameter_count,), self.dtype)
+        self._share_buffers()
+        self.device.upload(
+            self.architecture.initial_parameters(seed).astype(self.dtype), self._parameters
+        )
+        image = self.input.dimension
+        self._images = empty((batch_size, *image), self.dtype)
+        self._output_gradient = empty((batch_size, *image), self.dtype)
+        self._loss = empty((batch_size,), self.dtype)
+
+    def step(self, images: Array, learning_rate: float, loss: Array) -> None:
+        """One step of gradient descent on the mean reconstruction error of a batch.
+
+        Args:
+            images: device array `(N, C, H, W)`, N at most `batch_size`; also the target.
+            learning_rate: of plain SGD.
+            loss: device array `(N,)`, receives each image's mean squared error before the update.
+        """
+        self._differentiate(images, loss)
+        self.operations.sgd(self._parameters, self._gradients, learning_rate)
+
+    def encode(self, images: HostArray) -> HostArray:
+        """Latent features `(N, latent_features)` of host images, any number of them."""
+        features = np.empty((len(images), self.architecture.latent_features), self.dtype)
+        for rows in self._batches(images):
+            features[rows] = self.device.download(self.latent.forward()).reshape(
+                -1, self.architecture.latent_features
+            )
+        return features
+
+    def reconstruct(self, images: HostArray) -> HostArray:
+        """Reconstructions `(N, C, H, W)` of host images, any number; not clipped to [0, 1]."""
+        reconstructions = np.empty((len(images), *self.input.dimension), self.dtype)
+        for rows in self._batches(images):
+            reconstructions[rows] = self.device.download(self.output.forward())
+        return reconstructions
+
+    def errors(
+        self, images: HostArray, progress: Callable[[int], object] | None = None
+    ) -> HostArray:
+        """Mean squared error `(N,)` of each host image's reconstruction.
+
+        Args:
+            images: any number, `(N, C, H, W)`.
+            progress: called with the number of images done since its last call.
+        """
+        errors = np.empty(len(images), self.dtype)
+        for rows in self._batches(images):
+            batch = self.input.batch
+            self.operations.mse(
+                self.output.forward(),
+                self.input.output,
+                self._output_gradient[:batch],
+                self._loss[:batch],
+            )
+            errors[rows] = self.device.download(self._loss[:batch])
+            if progress:
+                progress(batch)
+        return errors
+
+    def gradients(self, images: HostArray) -> tuple[float, dict[str, HostArray]]:
+        """Mean loss over a batch of host images, and the gradient of every parameter tensor.
+
+        Keys are those of `parameters`, and `image` if `image_gradient` was asked for.
+        """
+        (rows,) = self._batches(images)
+        self._differentiate(self.input.output, self._loss[rows])
+        found = self._tensors(self.device.download(self._gradients))
+        if self.input.needs_gradient:
+            found["image"] = self.device.download(self.input.gradient)
+        return float(self.device.download(self._loss[rows]).mean()), found
+
+    def parameters(self) -> dict[str, HostArray]:
+        """Host copies of all parameters: `conv1.weights` `(256, 3, 3, 3)`, `conv1.biases`, ..."""
+        return self._tensors(self.device.download(self._parameters))
+
+    def load_parameters(self, parameters: Mapping[str, HostArray]) -> None:
+        """Replace all parameters.
+
+        Raises:
+            ValueError: a tensor is missing, unknown, or has another shape or a NaN.
+        """
+        buffer = np.empty(self.architecture.parameter_count, self.dtype)
+        expected = {spec.name: spec for spec in self.architecture.parameters}
+        for what, names in (
+            ("missing", expected.keys() - parameters.keys()),
+            ("unknown", parameters.keys() - expected.keys()),
+        ):
+            if names:
+                raise ValueError(f"parameters: {what} {', '.join(sorted(names))}")
+        for name, spec in expected.items():
+            tensor = parameters[name]
+            if tensor.shape != spec.shape:
+                raise ValueError(f"{name}: expected shape {spec.shape}, found {tensor.shape}")
+            if not np.isfinite(tensor).all():
+                raise ValueError(f"{name}: expected finite numbers, found NaN or infinity")
+            buffer[spec.elements] = tensor.ravel()
+        self.device.upload(buffer, self._parameters)
+
+    def _differentiate(self, images: Array, loss: Array) -> None:
+        self.input.set_images(images)
+        output_gradient = self._output_gradient
+        if len(images) < self.batch_size:
+            output_gradient = output_gradient[: len(images)]
+        self.operations.mse(self.output.forward(), images, output_gradient, loss)
+        self.output.backward(output_gradient)
+
+    def _chain(self, image_gradient: bool) -> list[Layer]:
+        _, *specs = self.architecture.layers
+        image = self.architecture.layers[0].output
+        layer: Layer = Input(self.operations, image, self.batch_size, self.dtype, image_gradient)
+        layers = [layer]
+        for spec in specs:
+            match spec.kind:
+                case "conv":
+                    layer = Conv2D(layer, spec.name, filters=spec.output[0])
+                case "relu":
+                    layer = ReLU(layer, spec.name)
+                case "pool":
+                    layer = MaxPool2D(layer, spec.name)
+                case "upsample":
+                    layer = UpSample2D(layer, spec.name)
+            layers.append(layer)
+        return layers
+
+    def _share_buffers(self) -> None:
+        parameters, gradients = self._tensors(self._parameters), self._tensors(self._gradients)
+        for layer in self.layers:
+            names = [name for name in parameters if name.startswith(f"{layer.name}.")]
+            layer.set_params(
+                {name.split(".")[1]: parameters[name] for name in names},
+                {name.split(".")[1]: gradients[name] for name in names},
+            )
+
+    def _tensors(self, buffer: Array) -> dict[str, Array]:
+        return {
+            spec.name: buffer[spec.elements].reshape(spec.shape)
+            for spec in self.architecture.parameters
+        }
+
+    def _batches(self, images: HostArray) -> Any:
+        """Upload host images batch by batch; yield the slice of `images` that is in."""
+        for start in range(0, len(images), self.batch_size):
+            rows = slice(start, min(start + self.batch_size, len(images)))
+            batch = self._images[: rows.stop - rows.start]
+            self.device.upload(np.ascontiguousarray(images[rows], self.dtype), batch)
+            self.input.set_images(batch)
+            yield rows
+
+
+def memory_bytes(architecture: Architecture, batch_size: int = 1) -> int:
+    """Bytes that an `Autoencoder` in float32 allocates on its device, by its shapes."""
+    activations = sum(prod(a.output) + prod(a.input) for a in architecture.layers[1:])
+    image = prod(architecture.layers[0].output)
+    per_image = activations - image + 2 * image + 1
+    return 4 * (batch_size * per_image + 2 * architecture.parameter_count)

@@ -1,0 +1,35 @@
+"""The book's headline: every phase in one table, from the records of one run of the book."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ae_core import records, tables
+from ae_core.records import BenchmarkRecord, TrainingRecord
+
+BENCHMARK = "cpu_benchmark.json"
+TRAINING = "cpu_training.json"
+
+
+def markdown(folder: Path) -> list[str]:
+    """The table and a sentence on what it was measured on, as lines of Markdown.
+
+    Raises:
+        RecordError: a record is missing or not what its name says.
+    """
+    benchmark, training = records.load(folder / BENCHMARK), records.load(folder / TRAINING)
+    if not isinstance(benchmark, BenchmarkRecord) or not isinstance(training, TrainingRecord):
+        raise records.RecordError(f"{folder}: {BENCHMARK}, {TRAINING}: records of another kind")
+    frame = tables.benchmark(benchmark)
+    facts = benchmark.provenance
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in frame.to_numpy()]
+    lines += ["", f"Measured {facts.created:%Y-%m-%d} on {facts.cpu} ({facts.cores} cores), "]
+    lines += [f"with {benchmark.dataset.label}. "]
+    if training.test:
+        lines += [
+            f"After {len(training.epochs)} epochs over {training.settings.images:,} images, the "
+            f"mean squared error on {training.test.images:,} test images was "
+            f"{training.test.mse:.4f} ({training.test.psnr:.1f} dB)."
+        ]
+    return lines

@@ -1,0 +1,160 @@
+"""Where the time goes: whole training steps, and each operation within them."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ae_core import phases, records
+from ae_core.architecture import Architecture
+from ae_core.autoencoder import Autoencoder
+from ae_core.device import Device
+from ae_core.records import OperationTime, ProfileRecord, StepTime
+
+LEARNING_RATE = 1e-6
+"""Small, so that timing many steps on a few images stays in the range of real training."""
+
+
+def time_steps(
+    phase: str,
+    images: npt.NDArray[np.float32],
+    *,
+    steps: int,
+    warmup: int = 3,
+    architecture: Architecture | None = None,
+    batch_size: int = 1,
+) -> StepTime:
+    """Time `steps` training steps of a phase, after `warmup` that don't count (compiling, caches).
+
+    Args:
+        phase: the phase.
+        images: `(N, C, H, W)` float32; batches cycle through them.
+        steps: how many to time.
+        warmup: how many to do before.
+        architecture: the network; the book's by default.
+        batch_size: images per step, at most N.
+    """
+    autoencoder = Autoencoder(phases.create(phase), architecture, batch_size=batch_size)
+    step = _stepper(autoencoder, images)
+    seconds = measure(step, steps, warmup, autoencoder.device.synchronize)
+    return summary(phase, autoencoder.operations.threads, batch_size, seconds)
+
+
+def profile_operations(
+    phase: str,
+    images: npt.NDArray[np.float32],
+    *,
+    steps: int,
+    warmup: int = 2,
+    architecture: Architecture | None = None,
+    batch_size: int = 1,
+) -> ProfileRecord:
+    """Time every operation of `steps` training steps; same arguments as `time_steps`."""
+    architecture = architecture or Architecture()
+    operations = phases.create(phase)
+    autoencoder = Autoencoder(operations, architecture, batch_size=batch_size)
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for layer in autoencoder.layers:
+        layer.operations = _Timed(operations, layer.name, times)  # type: ignore[assignment]
+    autoencoder.operations = _Timed(operations, "", times)  # type: ignore[assignment]
+    step = _stepper(autoencoder, images)
+    seconds = measure(step, steps, warmup, autoencoder.device.synchronize)
+    return ProfileRecord(
+        provenance=records.provenance(),
+        phase=phase,
+        threads=operations.threads,
+        architecture=architecture,
+        batch_size=batch_size,
+        step=summary(phase, operations.threads, batch_size, seconds),
+        operations=tuple(
+            OperationTime(
+                layer=cost.layer,
+                operation=cost.operation,
+                n=steps,
+                flops=cost.flops,
+                bytes=cost.bytes,
+                **_deciles(times[_timed_layer(cost.layer), cost.operation][warmup:]),
+            )
+            for cost in architecture.costs(batch_size)
+        ),
+    )
+
+
+def measure(
+    step: Callable[[], object], steps: int, warmup: int, synchronize: Callable[[], object]
+) -> list[float]:
+    """Seconds of each of `steps` calls, with the device idle before and after each."""
+    for _ in range(warmup):
+        step()
+    seconds = []
+    for _ in range(steps):
+        synchronize()
+        started = time.perf_counter()
+        step()
+        synchronize()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def summary(name: str, threads: int, batch_size: int, seconds: list[float]) -> StepTime:
+    """The distribution of measured seconds as a record."""
+    return StepTime(
+        name=name, threads=threads, batch_size=batch_size, n=len(seconds), **_deciles(seconds)
+    )
+
+
+def _deciles(seconds: list[float]) -> dict[str, float]:
+    low, median, high = np.quantile(seconds, (0.1, 0.5, 0.9))
+    return {"low": float(low), "median": float(median), "high": float(high)}
+
+
+def _stepper(autoencoder: Autoencoder, images: npt.NDArray[np.float32]) -> Callable[[], None]:
+    """A function that does the next training step, cycling through batches already on the device."""
+    size, device = autoencoder.batch_size, autoencoder.device
+    if len(images) < size:
+        raise ValueError(f"images: expected at least one batch of {size}, found {len(images)}")
+    staged = device.empty(images.shape)
+    device.upload(images, staged)
+    loss = device.empty((size,))
+    batches = [staged[i : i + size] for i in range(0, len(images) - size + 1, size)]
+    turn = iter(range(10**9))
+
+    def step() -> None:
+        autoencoder.step(batches[next(turn) % len(batches)], LEARNING_RATE, loss)
+
+    return step
+
+
+def _timed_layer(layer: str) -> str:
+    """Loss and update belong to the autoencoder, not to a layer."""
+    return "" if layer in ("loss", "update") else layer
+
+
+class _Timed:
+    """A phase's operations, each timed under its layer's name."""
+
+    def __init__(
+        self,
+        operations: phases.Operations,
+        layer: str,
+        times: dict[tuple[str, str], list[float]],
+    ) -> None:
+        self._operations, self._layer, self._times = operations, layer, times
+        self.device: Device = operations.device
+
+    def __getattr__(self, name: str) -> Any:
+        operation = getattr(self._operations, name)
+
+        def timed(*arguments: Any) -> None:
+            self.device.synchronize()
+            started = time.perf_counter()
+            operation(*arguments)
+            self.device.synchronize()
+            self._times[self._layer, name].append(time.perf_counter() - started)
+
+        return timed

@@ -1,0 +1,16 @@
+"""A progress bar where someone watches, and silence elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from tqdm.auto import tqdm
+
+
+def bar(total: int, title: str) -> Any:
+    """A bar over `total` images: shown in terminals and live notebooks, silent in pipes and CI."""
+    live_notebook = "ipykernel" in sys.modules and not os.environ.get("TQDM_DISABLE")
+    watched = live_notebook or sys.stderr.isatty()
+    return tqdm(total=total, desc=title, unit="image", disable=not watched, leave=False)

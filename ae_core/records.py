@@ -1,0 +1,352 @@
+"""What a run measured, with where it came from, as JSON that is validated when read.
+
+Every number that the book prints comes from one of these records.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
+
+from ae_core.architecture import Architecture
+
+PACKAGES = ("ae-core", "numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "torch", "cuml-cu13")
+RUNS_VARIABLE = "AE_RUNS_DIR"
+COMMAND_VARIABLE = "AE_COMMAND"
+
+Seconds = Annotated[FiniteFloat, Field(ge=0)]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
+
+
+class RecordError(ValueError):
+    """A record that can't be used: says which file and which field."""
+
+
+class Model(BaseModel):
+    """Immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+
+
+class Gpu(Model):
+    """An NVIDIA card, as its driver names it."""
+
+    model: str
+    driver: str
+    memory_bytes: PositiveInt
+    compute_capability: str
+
+
+class Provenance(Model):
+    """When, on what and from which code a record was made."""
+
+    created: datetime
+    command: str
+    """What a person types to make it again."""
+    commit: str | None
+    """Git commit of the package; None outside a checkout."""
+    modified: bool | None
+    """Whether tracked files differed from that commit."""
+    system: str
+    python: str
+    cpu: str
+    cores: PositiveInt
+    memory_bytes: PositiveInt
+    gpu: Gpu | None
+    versions: dict[str, str]
+
+
+class DatasetIdentity(Model):
+    """What data it really was; see `ae_core.cifar10.Identity`."""
+
+    kind: Literal["official", "other", "synthetic"]
+    label: str
+    digest: str
+
+
+class TrainingSettings(Model):
+    """Everything that decides the result of a training run, besides the data."""
+
+    phase: str = "cpu-parallel"
+    architecture: Architecture = Architecture()
+    epochs: PositiveInt = 1
+    images: PositiveInt = 1000
+    """The first so many training images."""
+    test_images: NonNegativeInt = 10_000
+    """The first so many test images, looked at after the last epoch."""
+    batch_size: PositiveInt = 1
+    learning_rate: Positive = 0.002
+    seed: NonNegativeInt = 0
+
+
+class EpochResult(Model):
+    """One pass over the training images."""
+
+    epoch: PositiveInt
+    loss: Annotated[FiniteFloat, Field(ge=0)]
+    """Mean over the images seen, each before the update it caused."""
+    seconds: Seconds
+    images: PositiveInt
+
+
+class TestResult(Model):
+    """Reconstruction of images that were not trained on."""
+
+    __test__ = False  # not one of pytest's
+
+    images: PositiveInt
+    mse: Annotated[FiniteFloat, Field(ge=0)]
+    psnr: FiniteFloat
+    """Mean over images of 10 log10(1 / MSE), in dB."""
+    seconds: Seconds
+
+
+class TrainingRecord(Model):
+    """A training run."""
+
+    kind: Literal["training"] = "training"
+    provenance: Provenance
+    dataset: DatasetIdentity
+    settings: TrainingSettings
+    epochs: tuple[EpochResult, ...]
+    test: TestResult | None
+    threads: PositiveInt
+    peak_host_bytes: PositiveInt
+    peak_device_bytes: NonNegativeInt | None
+    parameters_digest: str
+    """SHA-256 of the final parameter buffer."""
+
+    @property
+    def seconds_per_image(self) -> float:
+        """Training time per image over all epochs."""
+        return sum(e.seconds for e in self.epochs) / sum(e.images for e in self.epochs)
+
+
+class StepTime(Model):
+    """Time of one training step: a distribution, not a number."""
+
+    name: str
+    threads: PositiveInt
+    batch_size: PositiveInt
+    n: PositiveInt
+    median: Seconds
+    low: Seconds
+    """First decile."""
+    high: Seconds
+    """Ninth decile."""
+
+
+class BenchmarkRecord(Model):
+    """Training steps of several implementations, timed in one run on the same images."""
+
+    kind: Literal["benchmark"] = "benchmark"
+    provenance: Provenance
+    dataset: DatasetIdentity
+    architecture: Architecture
+    steps: tuple[StepTime, ...]
+
+
+class OperationTime(Model):
+    """Time of one operation of one layer within a training step."""
+
+    layer: str
+    operation: str
+    n: PositiveInt
+    median: Seconds
+    low: Seconds
+    high: Seconds
+    flops: NonNegativeInt
+    bytes: PositiveInt
+
+
+class ProfileRecord(Model):
+    """Where the time of a training step goes."""
+
+    kind: Literal["profile"] = "profile"
+    provenance: Provenance
+    phase: str
+    threads: PositiveInt
+    architecture: Architecture
+    batch_size: PositiveInt
+    step: StepTime
+    operations: tuple[OperationTime, ...]
+
+
+class Difference(Model):
+    """How far a tensor is from its reference."""
+
+    quantity: str
+    max_absolute: FiniteFloat
+    mean_absolute: FiniteFloat
+    relative: FiniteFloat
+    """Norm of the difference over the norm of the reference."""
+    tolerance: Positive
+    """The largest `relative` that passes."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within tolerance."""
+        return self.relative <= self.tolerance
+
+
+class VerificationRecord(Model):
+    """A phase held against its reference."""
+
+    kind: Literal["verification"] = "verification"
+    provenance: Provenance
+    phase: str
+    reference: str
+    architecture: Architecture
+    images: PositiveInt
+    steps: NonNegativeInt
+    differences: tuple[Difference, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every quantity is within tolerance."""
+        return all(difference.passed for difference in self.differences)
+
+
+Record = TrainingRecord | BenchmarkRecord | ProfileRecord | VerificationRecord
+_ANY: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
+
+
+def save(record: Record, path: str | Path) -> Path:
+    """Write a record as JSON, aside and then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf8") as file:
+        file.write(record.model_dump_json(indent=1) + "\n")
+    Path(file.name).chmod(0o644)
+    Path(file.name).rename(path)
+    return path
+
+
+def load(path: str | Path) -> Record:
+    """Read and validate a record.
+
+    Raises:
+        RecordError: no file, not JSON, or a field that is missing, unknown or out of range.
+    """
+    path = Path(path)
+    try:
+        return _ANY.validate_json(path.read_text("utf8"))
+    except FileNotFoundError:
+        raise RecordError(f"{path}: expected a record, found no file") from None
+    except UnicodeDecodeError:
+        raise RecordError(f"{path}: expected JSON text, found other bytes") from None
+    except ValidationError as error:
+        found = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()[:5]
+        )
+        raise RecordError(f"{path}: not a valid record: {found}") from None
+
+
+def runs_directory() -> Path:
+    """Where this run's records go: `AE_RUNS_DIR`, else `runs/own` in the checkout or here."""
+    named = os.environ.get(RUNS_VARIABLE)
+    root = checkout() or Path.cwd()
+    return Path(named) if named else root / "runs" / "own"
+
+
+def checkout() -> Path | None:
+    """The root of the checkout that this package runs from; None for an installed wheel."""
+    root = Path(__file__).resolve().parents[1]
+    return root if (root / "_toc.yml").exists() else None
+
+
+def provenance(command: str | None = None) -> Provenance:
+    """The facts of this machine, this code and this moment."""
+    root = checkout()
+    commit = _output("git", "-C", str(root), "rev-parse", "HEAD") if root else None
+    changes = (
+        _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+        if commit
+        else None
+    )
+    return Provenance(
+        created=datetime.now(UTC).replace(microsecond=0),
+        command=command or os.environ.get(COMMAND_VARIABLE) or _command_line(),
+        commit=commit or None,
+        modified=None if changes is None else bool(changes),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        cpu=_cpu_model(),
+        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        gpu=_gpu(),
+        versions=_versions(),
+    )
+
+
+def _command_line() -> str:
+    program, *arguments = sys.argv
+    if Path(program).name == "__main__.py":
+        return shlex.join(["python", "-m", "ae_core", *arguments])
+    return shlex.join([Path(program).name, *arguments])
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_model() -> str:
+    if sys.platform == "darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _gpu() -> Gpu | None:
+    """The first card that the driver lists."""
+    fields = "name,driver_version,memory.total,compute_cap"
+    answer = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    try:
+        model, driver, mebibytes, capability = (answer or "").splitlines()[0].split(", ")
+        return Gpu(
+            model=model,
+            driver=driver,
+            memory_bytes=int(mebibytes) * 2**20,
+            compute_capability=capability,
+        )
+    except (IndexError, ValueError):
+        return None
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints; None if it is not there or fails."""
+    if not shutil.which(command[0]):
+        return None
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout.strip() if done.returncode == 0 else None
+

@@ -1,0 +1,204 @@
+"""The training loop: stochastic gradient descent, one batch at a time, resumable to the bit."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ae_core import checkpoint as checkpoints
+from ae_core import phases, progress, records
+from ae_core.autoencoder import Autoencoder
+from ae_core.checkpoint import Checkpoint, CheckpointError, TrainingState
+from ae_core.cifar10 import Dataset, Images, normalise
+from ae_core.device import Array, peak_host_bytes
+from ae_core.records import (
+    DatasetIdentity,
+    EpochResult,
+    TestResult,
+    TrainingRecord,
+    TrainingSettings,
+)
+
+STAGED_IMAGES = 1000
+"""Images that go to the device at once, between steps: 12 MB in float32."""
+
+
+class TrainingDivergedError(ArithmeticError):
+    """The loss is no longer a number."""
+
+
+def train(
+    settings: TrainingSettings,
+    dataset: Dataset,
+    *,
+    checkpoint: str | Path | None = None,
+    existing: Literal["refuse", "resume", "replace"] = "refuse",
+) -> tuple[Autoencoder, TrainingRecord]:
+    """Train a new autoencoder, or go on with a saved one.
+
+    Args:
+        settings: what to train, and how.
+        dataset: its first `settings.images` training images are used, reshuffled each epoch in an
+            order that follows from seed and epoch alone.
+        checkpoint: written after each epoch.
+        existing: what to do if `checkpoint` exists: refuse to start, resume from it (bitwise the
+            same result as never having stopped), or replace it.
+
+    Raises:
+        ValueError: more images asked for than there are.
+        FileExistsError: `checkpoint` exists and `existing` is `refuse`.
+        CheckpointError: it can't be read, or belongs to other settings or data.
+        TrainingDivergedError: the loss became NaN or infinite.
+    """
+    _check_counts(settings, dataset)
+    autoencoder = Autoencoder(
+        phases.create(settings.phase),
+        settings.architecture,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
+    path = Path(checkpoint) if checkpoint else None
+    epochs: list[EpochResult] = []
+    if path and path.exists() and existing != "replace":
+        if existing == "refuse":
+            raise FileExistsError(f"{path}: this checkpoint exists: resume it, or name another")
+        saved = checkpoints.load(path)
+        _refuse_differences(path, saved.state, settings, dataset)
+        autoencoder.load_parameters(saved.parameters)
+        epochs = list(saved.state.epochs)
+    staged_images = max(STAGED_IMAGES // settings.batch_size, 1) * settings.batch_size
+    staging = autoencoder.device.empty((staged_images, *autoencoder.input.dimension))
+    losses = autoencoder.device.empty((settings.images,))
+    for epoch in range(len(epochs) + 1, settings.epochs + 1):
+        images = dataset.train.images
+        epochs.append(_run_epoch(autoencoder, settings, images, epoch, staging, losses))
+        if path:
+            state = TrainingState(
+                settings=settings, dataset_digest=dataset.identity.digest, epochs=tuple(epochs)
+            )
+            checkpoints.save(path, Checkpoint(autoencoder.parameters(), state))
+
+    test = None
+    if settings.test_images:
+        test = evaluate(autoencoder, dataset.test.images, settings.test_images)
+    parameters = b"".join(tensor.tobytes() for tensor in autoencoder.parameters().values())
+    return autoencoder, TrainingRecord(
+        provenance=records.provenance(),
+        dataset=DatasetIdentity.model_validate(dataset.identity),
+        settings=settings,
+        epochs=tuple(epochs),
+        test=test,
+        threads=autoencoder.operations.threads,
+        peak_host_bytes=peak_host_bytes(),
+        peak_device_bytes=autoencoder.device.peak_bytes(),
+        parameters_digest=hashlib.sha256(parameters).hexdigest(),
+    )
+
+
+def evaluate(autoencoder: Autoencoder, images: Images, count: int) -> TestResult:
+    """Reconstruction error over the first `count` images."""
+    side = autoencoder.architecture.height
+    started = time.perf_counter()
+    errors = np.empty(count, np.float64)
+    with progress.bar(count, "test") as bar:
+        for rows in _slices(count, STAGED_IMAGES):
+            errors[rows] = autoencoder.errors(normalise(images[rows], side), bar.update)
+    return TestResult(
+        images=count,
+        mse=float(errors.mean()),
+        psnr=float((10 * np.log10(1 / np.maximum(errors, 1e-12))).mean()),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def image_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
+    """The order in which every phase sees `count` images in this epoch (1, 2, ...)."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def _run_epoch(
+    autoencoder: Autoencoder,
+    settings: TrainingSettings,
+    images: Images,
+    epoch: int,
+    staging: Array,
+    losses: Array,
+) -> EpochResult:
+    device = autoencoder.device
+    order = image_order(settings.seed, epoch, settings.images)
+    started = time.perf_counter()
+    with progress.bar(settings.images, f"epoch {epoch}/{settings.epochs}") as bar:
+        for rows, batch in _staged_batches(autoencoder, settings, images, order, staging):
+            loss = losses[rows]
+            autoencoder.step(batch, settings.learning_rate, loss)
+            bar.update(len(batch))
+            if device.synchronous:
+                bar.set_postfix(loss=f"{loss[-1]:.4f}", refresh=False)
+                if not np.isfinite(loss).all():
+                    break
+    device.synchronize()
+    seconds = time.perf_counter() - started
+    found = device.download(losses)
+    finite = np.isfinite(found)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise TrainingDivergedError(
+            f"epoch {epoch}: the loss became {found[first]} at image {first + 1} of "
+            f"{settings.images} (training image {order[first]}) with learning rate "
+            f"{settings.learning_rate:g}; try a lower learning rate"
+        )
+    return EpochResult(
+        epoch=epoch,
+        loss=float(found.mean(dtype=np.float64)),
+        seconds=seconds,
+        images=settings.images,
+    )
+
+
+def _staged_batches(
+    autoencoder: Autoencoder,
+    settings: TrainingSettings,
+    images: Images,
+    order: npt.NDArray[np.int64],
+    staging: Array,
+) -> Iterator[tuple[slice, Array]]:
+    """Device batches in `order`, and which rows of the epoch they are."""
+    side = autoencoder.architecture.height
+    for stage in _slices(len(order), len(staging)):
+        staged = staging[: stage.stop - stage.start]
+        autoencoder.device.upload(normalise(images[order[stage]], side), staged)
+        for rows in _slices(len(staged), settings.batch_size):
+            yield slice(stage.start + rows.start, stage.start + rows.stop), staged[rows]
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _check_counts(settings: TrainingSettings, dataset: Dataset) -> None:
+    for name, wanted, there in (
+        ("images", settings.images, len(dataset.train.images)),
+        ("test_images", settings.test_images, len(dataset.test.images)),
+    ):
+        if wanted > there:
+            raise ValueError(f"{name}: expected at most {there:,}, found {wanted:,}")
+
+
+def _refuse_differences(
+    path: Path, state: TrainingState, settings: TrainingSettings, dataset: Dataset
+) -> None:
+    """Only more epochs, and another number of test images, leave a resumed result the same."""
+    free = {"epochs", "test_images"}
+    then, now = state.settings.model_dump(exclude=free), settings.model_dump(exclude=free)
+    then["dataset"], now["dataset"] = state.dataset_digest[:12], dataset.identity.digest[:12]
+    differences = [f"{k} was {then[k]}, is now {now[k]}" for k in then if then[k] != now[k]]
+    if len(state.epochs) > settings.epochs:
+        differences.append(f"{len(state.epochs)} epochs are done, {settings.epochs} asked for")
+    if differences:
+        raise CheckpointError(f"{path}: can't resume: {'; '.join(differences)}")
