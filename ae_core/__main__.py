@@ -81,8 +81,9 @@ def train(
     )
     dataset = cifar10.find(data)
     _describe(dataset)
-    existing = "resume" if resume else "refuse"
-    _, record = run(settings, dataset, checkpoint=checkpoint, existing=existing)
+    _, record = run(
+        settings, dataset, checkpoint=checkpoint, existing="resume" if resume else "refuse"
+    )
     for epoch in record.epochs:
         print(f"epoch {epoch.epoch:3}: loss {epoch.loss:.5f}, {epoch.seconds:.1f} s")
     if record.test:

@@ -98,9 +98,9 @@ class Architecture:
                     f"{name}: expected a positive multiple of 4, since two pooling layers "
                     f"halve the image twice, found {value}"
                 )
-        for name, count in (("channels", self.channels), *zip("filters " * 4, self.filters)):
-            if count < 1:
-                raise ValueError(f"{name.strip()}: expected counts of at least 1, found {count}")
+        for name, smallest in (("channels", self.channels), ("filters", min(self.filters))):
+            if smallest < 1:
+                raise ValueError(f"{name}: expected counts of at least 1, found {smallest}")
 
     @cached_property
     def layers(self) -> tuple[LayerSpec, ...]:
@@ -174,7 +174,9 @@ class Architecture:
         forward = [cost for layer in self.layers for cost in _forward_costs(layer, batch)]
         image = 4 * batch * prod(self.layers[0].output)
         loss = OperationCost("loss", "mse", 3 * image // 4, 3 * image)
-        backward = [cost for layer in reversed(self.layers) for cost in _backward_costs(layer, batch)]
+        backward = [
+            cost for layer in reversed(self.layers) for cost in _backward_costs(layer, batch)
+        ]
         update = OperationCost("update", "sgd", 2 * self.parameter_count, 12 * self.parameter_count)
         return [*forward, loss, *backward, update]
 

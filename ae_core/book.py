@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -27,6 +29,8 @@ from ae_core.cuda import kernels_directory
 
 PROFILE_VARIABLE = "AE_PROFILE"
 VERSIONED = ("numpy", "numba", "matplotlib", "pandas", "papermill", "ipykernel")
+MACHINERY = ("book.py", "__main__.py")
+"""Modules that no chapter imports: a change there leaves outputs as they are."""
 Notebook = dict[str, Any]
 
 
@@ -128,7 +132,7 @@ def chapter_inputs(chapter: str, parameters: dict[str, Any], data: str) -> dict[
     """Digests of all that an execution depends on, by name, so that a difference can be named."""
     source = _read(root() / "book" / f"{chapter}.ipynb")
     code = [(cell["source"], cell["metadata"].get("tags", [])) for cell in _code_cells(source)]
-    package = sorted((root() / "ae_core").rglob("*.py"))
+    package = sorted(p for p in (root() / "ae_core").rglob("*.py") if p.name not in MACHINERY)
     kernels = sorted(p for p in kernels_directory().rglob("*") if p.suffix in (".cu", ".cuh", ".h"))
     return {
         "code": _digest(json.dumps(code)),
@@ -175,8 +179,16 @@ def build_html(profile: str) -> Path:
     """Build the HTML with warnings as errors, and check it.
 
     Raises:
-        BookError: the build warned, or a page, link or anchor is missing.
+        BookError: a chapter is missing or stale, the build warned, or a link leads nowhere.
     """
+    stale = []
+    for chapter in chapters():
+        try:
+            with_outputs(_read(root() / "book" / f"{chapter}.ipynb"), chapter, profile)
+        except BookError as error:
+            stale.append(str(error))
+    if stale:
+        raise BookError("\n".join(stale))
     command = [
         str(Path(sys.executable).with_name("jupyter-book")), "build", str(root()), "--all", "-W",
     ]  # fmt: skip
@@ -201,10 +213,11 @@ def check_html(html: Path, pages: list[str]) -> Iterator[str]:
     for page in pages:
         if not (html / f"{page}.html").exists():
             yield f"{page}.html: missing"
-    parsed = {path.resolve(): _Page(path) for path in sorted(html.rglob("*.html"))}
-    for path, page in parsed.items():
+    files = (path for path in sorted(html.rglob("*.html")) if "_static" not in path.parts)
+    parsed = {path.resolve(): _Page(path) for path in files}
+    for path, contents in parsed.items():
         name = path.relative_to(html.resolve())
-        for tag, link in page.links:
+        for tag, link in contents.links:
             target = urlsplit(link)
             if target.scheme or target.netloc:
                 if tag != "a" and target.scheme != "data":
@@ -245,6 +258,7 @@ def _execute_one(
     import nbformat  # noqa: PLC0415
     import papermill  # noqa: PLC0415
     from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
+    from traitlets.config import Config  # noqa: PLC0415
 
     source, path = root() / "book" / f"{chapter}.ipynb", executed_path(profile, chapter)
     aside = path.with_suffix(".partial.ipynb")
@@ -258,16 +272,21 @@ def _execute_one(
         ),
         "TQDM_DISABLE": "1",
     }
+    sockets = Path(tempfile.mkdtemp(prefix="ae-"))
+    transport = {"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}}
     try:
         papermill.execute_notebook(
             source, aside, parameters, kernel_name="python3", cwd=source.parent,
             progress_bar=False, coalesce_streams=True,
+            config=Config(transport), extra_arguments=["--log-level=CRITICAL"],
         )  # fmt: skip
     except PapermillExecutionError as error:
         raise BookError(
             f"{chapter}: cell {error.cell_index + 1} failed: {error.ename}: {error.evalue}\n"
             f"the cell:\n{error.source.strip()}\nthe copy so far: {aside}"
         ) from None
+    finally:
+        shutil.rmtree(sockets, ignore_errors=True)
     notebook = nbformat.read(aside, 4)
     for cell in notebook.cells:
         for key in ("papermill", "execution"):

@@ -87,7 +87,7 @@ class Images:
 
     def __getitem__(self, index: Any) -> npt.NDArray[np.uint8]:
         wanted = np.arange(len(self))[index]
-        flat = np.atleast_1d(wanted)
+        flat = np.ravel(wanted)
         found = np.empty((len(flat), *IMAGE_SHAPE), np.uint8)
         part, row = np.divmod(flat, RECORDS)
         for number in np.unique(part):
@@ -221,7 +221,9 @@ def fetch(url: str = ARCHIVE_URL, md5: str = ARCHIVE_MD5) -> Dataset:
         return open_folder(cache / FOLDER)
     base, _, name = url.rpartition("/")
     source = pooch.create(cache, f"{base}/", registry={name: f"md5:{md5}"}, retry_if_failed=2)
-    archive = Path(source.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=20)))
+    archive = Path(
+        source.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=20))
+    )
     with _renamed_when_whole(cache / FOLDER) as folder, tarfile.open(archive) as tar:
         for member in tar:
             if member.isfile() and Path(member.name).name in (*FILES, "batches.meta.txt"):
@@ -251,7 +253,8 @@ def synthesize(directory: str | Path | None = None, seed: int = 0) -> Dataset:
         (folder / "batches.meta.txt").write_text("\n".join(synthetic.CLASSES) + "\n", "utf8")
         digest = open_folder(folder).identity.digest
         (folder / SYNTHETIC_MARKER).write_text(
-            f"Synthetic stand-in for CIFAR-10, made by ae_core with seed {seed}.\n{digest}\n", "utf8"
+            f"Synthetic stand-in for CIFAR-10, made by ae_core with seed {seed}.\n{digest}\n",
+            "utf8",
         )
     return open_folder(target)
 

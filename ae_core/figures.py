@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import seaborn as sns
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -26,13 +27,13 @@ INK = "#123457"
 MUTED = "#123458"
 """Likewise for grid lines and frames."""
 
-_STYLE = {
+_STYLE: Any = {
     "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.labelcolor": INK,
-    "axes.prop_cycle": mpl.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.facecolor": "none",
@@ -54,9 +55,12 @@ _CSS = (
     "<style>svg{--ink:#1f2328;--muted:#c9ced6;font-family:system-ui,sans-serif}"
     "@media (prefers-color-scheme:dark){svg{--ink:#e6e8eb;--muted:#4a515b}}</style>"
 )
+_styled = mpl.rc_context(_STYLE)
+"""Decorates what draws, since matplotlib reads its style throughout."""
 Pixels = npt.NDArray[Any]
 
 
+@_styled
 def svg(figure: Figure) -> str:
     """The figure as SVG text whose ink and frames follow the reader's colour scheme."""
     buffer = io.StringIO()
@@ -79,6 +83,7 @@ def save(figure: Figure, path: str | Path) -> Path:
     return path
 
 
+@_styled
 def class_samples(dataset: Dataset, per_class: int = 8) -> Figure:
     """The first `per_class` training images of each class, a row a class."""
     figure, axes = _subplots(len(dataset.classes), 1, (6.5, 0.62 * len(dataset.classes)))
@@ -89,6 +94,7 @@ def class_samples(dataset: Dataset, per_class: int = 8) -> Figure:
     return figure
 
 
+@_styled
 def network_diagram(architecture: Architecture) -> Figure:
     """The layers as boxes: height for the plane's side, width for the number of channels."""
     figure, axis = _subplots(1, 1, (9, 3.2))
@@ -125,6 +131,7 @@ def network_diagram(architecture: Architecture) -> Figure:
     return figure
 
 
+@_styled
 def loss_curve(record: TrainingRecord) -> Figure:
     """Training loss by epoch, and the test MSE after the last."""
     figure, axis = _subplots(1, 1, (6, 3))
@@ -139,6 +146,7 @@ def loss_curve(record: TrainingRecord) -> Figure:
     return figure
 
 
+@_styled
 def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
     """Milliseconds per operation and layer: a stacked bar a phase, the longest operations named."""
     from ae_core.phases import PHASES  # noqa: PLC0415
@@ -166,6 +174,7 @@ def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
     return figure
 
 
+@_styled
 def step_times(record: BenchmarkRecord) -> Figure:
     """Milliseconds per image of each implementation, on a log scale, with the spread."""
     from ae_core.benchmark import title  # noqa: PLC0415
@@ -186,6 +195,7 @@ def step_times(record: BenchmarkRecord) -> Figure:
     return figure
 
 
+@_styled
 def reconstructions(originals: Pixels, outputs: Pixels) -> Figure:
     """Originals above, reconstructions below, each with its mean squared error.
 
@@ -222,7 +232,6 @@ def _show_images(axis: Axes, images: Pixels) -> None:
 
 
 def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
-    """Axes in the book's style, outside pyplot, so that nothing is shown twice."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size)
-        return figure, figure.subplots(rows, columns)
+    """A figure of its own, outside pyplot, so that nothing is shown twice."""
+    figure = Figure(figsize=size)
+    return figure, figure.subplots(rows, columns)

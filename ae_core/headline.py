@@ -20,12 +20,16 @@ def markdown(folder: Path) -> list[str]:
     benchmark, training = records.load(folder / BENCHMARK), records.load(folder / TRAINING)
     if not isinstance(benchmark, BenchmarkRecord) or not isinstance(training, TrainingRecord):
         raise records.RecordError(f"{folder}: {BENCHMARK}, {TRAINING}: records of another kind")
-    frame = tables.benchmark(benchmark)
+    frame = tables.benchmark(benchmark).drop(columns=["10-90 %", "n"])
     facts = benchmark.provenance
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in frame.to_numpy()]
-    lines += ["", f"Measured {facts.created:%Y-%m-%d} on {facts.cpu} ({facts.cores} cores), "]
-    lines += [f"with {benchmark.dataset.label}. "]
+    alignment = ["---", *["--:"] * (len(frame.columns) - 1)]
+    rows = [frame.columns, alignment, *frame.to_numpy()]
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    lines += [
+        "",
+        f"Median training step with one image, measured {facts.created:%Y-%m-%d} on {facts.cpu}, "
+        f"{facts.cores} cores; data: **{benchmark.dataset.label}**. ",
+    ]
     if training.test:
         lines += [
             f"After {len(training.epochs)} epochs over {training.settings.images:,} images, the "

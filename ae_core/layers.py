@@ -6,6 +6,8 @@ A backward pass hands the gradient the other way. Activations are `(N, C, H, W)`
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +21,10 @@ class Layer:
 
     Buffers are allocated once for `batch_size` images; a smaller batch uses their first rows.
     """
+
+    operations: Operations
+    batch_size: int
+    dtype: np.dtype[Any]
 
     def __init__(self, previous: Layer, name: str, dimension: Shape) -> None:
         self.previous = previous

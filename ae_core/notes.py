@@ -7,6 +7,7 @@ import inspect
 import textwrap
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
@@ -19,7 +20,7 @@ def numbers(**values: object) -> None:
     from myst_nb import glue  # noqa: PLC0415
 
     for name, value in values.items():
-        glue(name, value, display=False)
+        glue(name, value.item() if isinstance(value, np.generic) else value, display=False)
 
 
 def source(function: Any) -> None:
@@ -30,16 +31,22 @@ def source(function: Any) -> None:
 
 
 def table(frame: pd.DataFrame) -> None:
-    """Show a data frame: text to the left, numbers to the right, no index."""
-    text = [c for c in frame if not frame[c].astype(str).str.match(r"^[\d.,\-]*[%x]?$").all()]
-    styler = frame.style.hide(axis="index").set_table_attributes('class="table"')
-    styler = styler.set_uuid("table").set_properties(**{"text-align": "right"})
-    styler = styler.set_properties(subset=text, **{"text-align": "left"})
-    headers = [
-        {"selector": f"th.col{i}", "props": f"text-align: {'left' if c in text else 'right'}"}
-        for i, c in enumerate(frame)
-    ]
-    display(HTML(styler.set_table_styles(headers).to_html()))
+    """Show a data frame: columns of numbers to the right, others to the left, no index."""
+    numeric = [frame[c].astype(str).str.fullmatch(r"[\d.,e+\-]*\d[%x]?|").all() for c in frame]
+    classes = ["number" if right else "text" for right in numeric]
+    lines = []
+    for tag, row in [("th", [*frame]), *(("td", [*row]) for row in frame.to_numpy())]:
+        cells = zip(classes, row, strict=True)
+        lines.append(
+            "".join(f"<{tag} class='{c}'>{html.escape(str(value))}</{tag}>" for c, value in cells)
+        )
+    head, *body = (f"<tr>{line}</tr>" for line in lines)
+    display(
+        HTML(
+            f"<table class='table measured'><thead>{head}</thead>"
+            f"<tbody>{''.join(body)}</tbody></table>"
+        )
+    )
 
 
 def data(dataset: Dataset) -> None:

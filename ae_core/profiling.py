@@ -60,8 +60,8 @@ def profile_operations(
     autoencoder = Autoencoder(operations, architecture, batch_size=batch_size)
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     for layer in autoencoder.layers:
-        layer.operations = _Timed(operations, layer.name, times)  # type: ignore[assignment]
-    autoencoder.operations = _Timed(operations, "", times)  # type: ignore[assignment]
+        layer.operations = _Timed(operations, layer.name, times)
+    autoencoder.operations = _Timed(operations, "", times)
     step = _stepper(autoencoder, images)
     seconds = measure(step, steps, warmup, autoencoder.device.synchronize)
     return ProfileRecord(
@@ -114,7 +114,7 @@ def _deciles(seconds: list[float]) -> dict[str, float]:
 
 
 def _stepper(autoencoder: Autoencoder, images: npt.NDArray[np.float32]) -> Callable[[], None]:
-    """A function that does the next training step, cycling through batches already on the device."""
+    """A function that does the next training step, on batches that are already on the device."""
     size, device = autoencoder.batch_size, autoencoder.device
     if len(images) < size:
         raise ValueError(f"images: expected at least one batch of {size}, found {len(images)}")

@@ -7,6 +7,8 @@ pixels gets somewhere (about half right) but not far.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +16,7 @@ CLASSES = (
     "disc", "ring", "square", "triangle", "cross", "star", "bars", "checks", "dots", "spiral",
 )  # fmt: skip
 SIDE = 32
-Float = npt.NDArray[np.float32]
+Float = npt.NDArray[np.floating]
 
 
 def records(count: int, seed: int | tuple[int, ...]) -> npt.NDArray[np.uint8]:
@@ -23,7 +25,7 @@ def records(count: int, seed: int | tuple[int, ...]) -> npt.NDArray[np.uint8]:
     The same seed gives the same bytes on one machine; another processor may round otherwise.
     """
     random = np.random.default_rng(seed)
-    labels = random.permutation(np.arange(count, dtype=np.uint8) % len(CLASSES))
+    labels = random.permutation((np.arange(count) % len(CLASSES)).astype(np.uint8))
     found = np.empty((count, 1 + 3 * SIDE * SIDE), np.uint8)
     found[:, 0] = labels
     for label in range(len(CLASSES)):
@@ -70,7 +72,7 @@ def _colours(
     return colours.astype(np.float32)[:, :, None, None]
 
 
-def _shape(label: int, u: Float, v: Float) -> Float:
+def _shape(label: int, u: Float, v: Float) -> Any:
     """Signed fields: positive inside the shape, falling to negative outside, at unit scale."""
     radius, angle = np.hypot(u, v), np.arctan2(v, u)
     square = 0.8 - np.maximum(abs(u), abs(v))

@@ -62,20 +62,20 @@ def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
     peers = {step.threads: step for step in record.steps if step.name.startswith("PyTorch")}
     rows = []
     for step in record.steps:
-        peer = peers.get(step.threads)
-        rows.append(
-            {
-                "implementation": title(step.name),
-                "threads": step.threads,
-                "ms per image": f"{1e3 * step.median / step.batch_size:.1f}",
-                "10-90 %": f"{1e3 * step.low / step.batch_size:.1f}-"
-                f"{1e3 * step.high / step.batch_size:.1f}",
-                "n": step.n,
-                f"s per {IMAGES_PER_EPOCH:,} (extrapolated)": f"{seconds_per_epoch(step):,.0f}",
-                "speed-up": f"{plain.median / step.median:.1f}x" if plain else "",
-                "time / PyTorch": f"{step.median / peer.median:.1f}" if peer else "not measured",
-            }
-        )
+        low, median, high = (1e3 * t / step.batch_size for t in (step.low, step.median, step.high))
+        row = {
+            "implementation": title(step.name),
+            "threads": step.threads,
+            "ms per image": f"{median:.1f}",
+            "10-90 %": f"{low:.1f}-{high:.1f}",
+            "n": step.n,
+            f"s per {IMAGES_PER_EPOCH:,}, extrapolated": f"{seconds_per_epoch(step):,.0f}",
+        }
+        if plain:
+            row["speed-up"] = f"{plain.median / step.median:.1f}x"
+        if peers:
+            row["time / PyTorch's"] = f"{step.median / peers[step.threads].median:.1f}"
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -94,7 +94,10 @@ def operations(record: ProfileRecord) -> pd.DataFrame:
             "operation": grouped.index,
             "ms": (1e3 * grouped["median"]).map("{:.2f}".format).to_numpy(),
             "share": (grouped["median"] / grouped["median"].sum()).map("{:.1%}".format).to_numpy(),
-            "GFLOP/s": (grouped["flops"] / grouped["median"] / 1e9).map("{:.1f}".format).to_numpy(),
+            "GFLOP/s": [
+                f"{flops / seconds / 1e9:.1f}" if flops else ""
+                for flops, seconds in zip(grouped["flops"], grouped["median"], strict=True)
+            ],
         }
     )
 

@@ -22,6 +22,9 @@ ONE_PASS_TOLERANCE = 1e-5
 STEPS_TOLERANCE = 1e-4
 """Rounding grows from step to step as parameters drift apart: an order of magnitude in 20."""
 
+FAR = 1e100
+"""Stands for the distance to a NaN, since JSON has no infinity."""
+
 
 def difference(
     quantity: str, found: npt.ArrayLike, reference: npt.ArrayLike, tolerance: float
@@ -34,17 +37,14 @@ def difference(
     a, b = np.asarray(found, np.float64), np.asarray(reference, np.float64)
     if a.shape != b.shape:
         raise ValueError(f"{quantity}: expected shape {b.shape}, found {a.shape}")
-    error = np.abs(a - b)
-    if not np.isfinite(error).all():
-        error = np.full_like(error, np.finfo(np.float64).max / max(error.size, 1))
-    norm = float(np.sqrt(np.square(b).sum()))
-    with np.errstate(over="ignore"):
-        relative = float(min(np.hypot.reduce(error.ravel()) / max(norm, 1e-30), 1e300))
+    finite = bool(np.isfinite(a).all() and np.isfinite(b).all())
+    error = np.abs(a - b) if finite else np.full(a.shape, FAR)
+    norm = max(float(np.linalg.norm(b)), np.finfo(np.float64).tiny) if finite else 1.0
     return Difference(
         quantity=quantity,
         max_absolute=float(error.max()),
         mean_absolute=float(error.mean()),
-        relative=relative,
+        relative=float(np.linalg.norm(error) / norm),
         tolerance=tolerance,
     )
 

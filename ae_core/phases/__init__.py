@@ -60,7 +60,7 @@ class Operations(Protocol):
         """The sum of each 2x2 block."""
 
     def mse(self, y: Array, target: Array, dy: Array, loss: Array) -> None:
-        """Each image's mean squared error into `loss` `(N,)`; the batch mean's gradient into `dy`."""
+        """Each image's mean squared error into `loss` `(N,)`; the mean's gradient into `dy`."""
 
     def sgd(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
         """`parameters -= learning_rate * gradients`, in place."""

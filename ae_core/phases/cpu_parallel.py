@@ -74,7 +74,7 @@ def correlate(padded: Array, weights: Array, rows: Array, y: Array) -> None:
 
 @njit(parallel=True, cache=True, fastmath=FAST_MATH)
 def correlate_pairs(padded_x: Array, padded_dy: Array, dw: Array, W: int) -> None:
-    """dw[k,c] = the nine sums of dy[k] times a shifted x[c]; the border of dy cancels its margins."""
+    """dw[k,c] = the nine sums of dy[k] times a shifted x[c]; dy's border cancels the margins."""
     N, C, _ = padded_x.shape
     K = padded_dy.shape[1]
     S = W + 2

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ae_core import cifar10
+from ae_core.architecture import Architecture
+
+SMALL = Architecture(channels=3, height=8, width=8, filters=(6, 4, 4, 6))
+"""The book's network in small: images averaged down to 8 x 8, few filters."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Tests never see or change the user's data, and never download."""
+    os.environ["AE_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    for name in (cifar10.DIRECTORY_VARIABLE, "AE_RUNS_DIR", "AE_COMMAND"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def dataset(private_cache: None) -> cifar10.Dataset:
+    """The synthetic stand-in: full size, made once."""
+    return cifar10.synthesize()
+
+
+@pytest.fixture
+def folder(dataset: cifar10.Dataset, tmp_path: Path) -> Path:
+    """A good data folder made of links, for tests to damage: replace links, don't write to them."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in cifar10.FILES:
+        (folder / name).symlink_to(dataset.directory / name)
+    return folder
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(7)

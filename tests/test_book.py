@@ -1,0 +1,234 @@
+"""The book's machinery on a small book of its own, and the real chapters' form."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from ae_core import book
+from ae_core.book import BookError
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+
+PARAMETERS = "times: int = 2  # how often\nname: str = 'x'  # who"
+BODY = "print(name * times)"
+
+
+def write_chapter(root: Path, name: str, *code: str, prose: str = "# Title") -> None:
+    cells = [nbformat.v4.new_markdown_cell(prose)]
+    cells += [nbformat.v4.new_code_cell(source) for source in code]
+    if code:
+        cells[1].metadata["tags"] = ["parameters"]
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, root / "book" / f"{name}.ipynb")
+
+
+@pytest.fixture
+def small_book(tmp_path, monkeypatch, dataset):
+    """A checkout with two chapters; returns its root."""
+    for folder in ("book/profiles", "ae_core", "kernels"):
+        (tmp_path / folder).mkdir(parents=True)
+    chapters = "".join(f"\n      - file: book/{name}" for name in ("a", "b"))
+    (tmp_path / "_toc.yml").write_text(f"root: book/index\nparts:\n  - chapters:{chapters}\n")
+    (tmp_path / "book" / "profiles" / "quick.yml").write_text("a:\n  times: 3\n")
+    (tmp_path / "ae_core" / "package.py").write_text("x = 1\n")
+    (tmp_path / "kernels" / "k.cu").write_text("// 1\n")
+    write_chapter(tmp_path, "a", PARAMETERS, BODY)
+    write_chapter(tmp_path, "b", "x: int = 1  # number", "print('b', x)")
+    monkeypatch.setattr(book, "root", lambda: tmp_path)
+    monkeypatch.setattr(book, "kernels_directory", lambda: tmp_path / "kernels")
+    monkeypatch.setenv("AE_CIFAR10_DIR", str(dataset.directory))
+    for name in ("AE_RUNS_DIR", "AE_COMMAND", "TQDM_DISABLE"):  # execute() sets them
+        monkeypatch.setenv(name, "")
+    return tmp_path
+
+
+def outputs(root: Path, name: str) -> str:
+    notebook = nbformat.read(book.executed_path("quick", name), 4)
+    return "".join(o.text for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
+
+
+def source(root: Path, name: str) -> dict:
+    return json.loads((root / "book" / f"{name}.ipynb").read_text())
+
+
+def test_chapters_are_executed_with_the_profiles_parameters_and_sources_stay_clean(small_book):
+    before = (small_book / "book" / "a.ipynb").read_text()
+    book.execute("quick", [])
+    assert outputs(small_book, "a") == "xxx\n"
+    assert outputs(small_book, "b") == "b 1\n"
+    assert (small_book / "book" / "a.ipynb").read_text() == before
+    text = book.executed_path("quick", "a").read_text()
+    assert "papermill" not in text
+    assert "iopub" not in text
+
+
+def test_only_what_is_missing_or_changed_runs_again(small_book, capsys):
+    def ran() -> list[str]:
+        book.execute("quick", [])
+        lines = capsys.readouterr().out.splitlines()
+        return [line.split(":")[0] for line in lines if line.endswith(": executing")]
+
+    assert ran() == ["a", "b"]
+    assert ran() == []
+    write_chapter(small_book, "a", PARAMETERS, BODY, prose="# Another title")
+    assert ran() == []  # prose always comes from the source
+    write_chapter(small_book, "a", PARAMETERS, BODY + "  # changed")
+    assert ran() == ["a"]
+    (small_book / "book" / "profiles" / "quick.yml").write_text("a:\n  times: 4\n")
+    assert ran() == ["a"]
+    for path in ("ae_core/package.py", "kernels/k.cu"):
+        (small_book / path).write_text("// 2\n")
+        assert ran() == ["a", "b"]
+    book.executed_path("quick", "b").unlink()
+    assert ran() == ["b"]
+    book.execute("quick", ["b"], force=True)
+    assert "b: executing" in capsys.readouterr().out
+
+
+def test_a_failing_chapter_is_named_with_cell_and_error_and_the_rest_is_kept(small_book):
+    write_chapter(small_book, "a", PARAMETERS, "print('before')", "1 / (times - 3)")
+    with pytest.raises(BookError, match=r"a: cell \d failed: ZeroDivisionError") as caught:
+        book.execute("quick", [])
+    assert "1 / (times - 3)" in str(caught.value)
+    assert not book.executed_path("quick", "a").exists()
+    assert outputs(small_book, "b") == "b 1\n"
+
+
+@pytest.mark.parametrize(
+    ("profile", "told"),
+    [
+        ("c:\n  x: 1\n", "c: no such chapter"),
+        ("a:\n  tymes: 1\n", "a: no parameter 'tymes'; it has times, name"),
+        ("a:\n  times: 1e-3\n", "a: times: expected int, found '1e-3'"),
+        ("a:\n  times: 2.5\n", "a: times: expected int, found 2.5"),
+        ("a:\n  name: 7\n", "a: name: expected str, found 7"),
+    ],
+)
+def test_mistakes_in_a_profile_are_errors(small_book, profile, told):
+    (small_book / "book" / "profiles" / "quick.yml").write_text(profile)
+    with pytest.raises(BookError, match=told):
+        book.execute("quick", [])
+
+
+def test_a_chapter_without_a_parameters_cell_knows_no_parameters(small_book):
+    write_chapter(small_book, "a", BODY)
+    notebook = source(small_book, "a")
+    notebook["cells"][1]["metadata"] = {}
+    (small_book / "book" / "a.ipynb").write_text(json.dumps(notebook))
+    with pytest.raises(BookError, match="no parameter 'times'"):
+        book.execute("quick", [])
+
+
+def test_outputs_are_merged_into_the_source(small_book):
+    book.execute("quick", [])
+    write_chapter(small_book, "a", PARAMETERS, BODY, prose="# New prose")
+    merged = book.with_outputs(source(small_book, "a"), "a", "quick")
+    assert (
+        merged["cells"][0]["source"] == ["# New prose"]
+        or merged["cells"][0]["source"] == "# New prose"
+    )
+    injected = [
+        c for c in merged["cells"] if "injected-parameters" in c["metadata"].get("tags", [])
+    ]
+    assert len(injected) == 1
+    assert "times = 3" in injected[0]["source"]
+    assert merged["cells"][-1]["outputs"][0]["text"] in ("xxx\n", ["xxx\n"])
+
+
+def test_missing_and_stale_copies_are_refused(small_book):
+    with pytest.raises(BookError, match=r"a: no executed copy at .*make book PROFILE=quick"):
+        book.with_outputs(source(small_book, "a"), "a", "quick")
+    book.execute("quick", [])
+    write_chapter(small_book, "a", PARAMETERS, BODY + "\nprint(1)")
+    (small_book / "ae_core" / "package.py").write_text("x = 2\n")
+    with pytest.raises(
+        BookError, match="a: stale outputs: changed since: code, package; run: make"
+    ):
+        book.with_outputs(source(small_book, "a"), "a", "quick")
+    with pytest.raises(BookError, match="stale"):
+        book.build_html("quick")
+
+
+PAGE = "<html><body id='top'>{}</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ("<a href='b.html#x'>fine</a><a href='#top'>fine</a><img src='data:image/png;,'>", None),
+        ("<a href='https://example.org'>fine</a><a href='mailto:a@b.c'>fine</a>", None),
+        ("<a href='c.html'>x</a>", "a.html: broken link c.html"),
+        ("<a href='b.html#y'>x</a>", "a.html: broken anchor b.html#y"),
+        ("<a href='#nowhere'>x</a>", "a.html: broken anchor #nowhere"),
+        ("<img src='gone.svg'>", "a.html: broken link gone.svg"),
+        ("<script src='https://cdn.example/x.js'></script>", "from the network"),
+        ("<link rel='stylesheet' href='//cdn.example/x.css'>", "from the network"),
+    ],
+)
+def test_the_html_is_checked(tmp_path, body, fault):
+    (tmp_path / "a.html").write_text(PAGE.format(body))
+    (tmp_path / "b.html").write_text(PAGE.format("<h1 id='x'>x</h1>"))
+    faults = list(book.check_html(tmp_path, ["a", "b"]))
+    assert bool(faults) == bool(fault)
+    assert all(fault in found for found in faults)
+
+
+def test_a_missing_page_is_a_fault(tmp_path):
+    assert list(book.check_html(tmp_path, ["a"])) == ["a.html: missing"]
+
+
+# --- the real chapters ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_chapters_are_clean(path):
+    notebook = nbformat.read(path, 4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not [cell for cell in code if cell.outputs or cell.execution_count]
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for line in tagged[0].source.splitlines():
+        assert ": " in line.split("=")[0] and "  # " in line, f"typed and commented: {line}"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_figures_have_a_name_a_caption_and_alt_text(path):
+    for cell in nbformat.read(path, 4).cells:
+        if "figures.show" not in cell.source:
+            continue
+        about = cell.metadata["mystnb"]
+        assert about["figure"]["name"].startswith("fig-")
+        assert len(about["figure"]["caption"]) > 20
+        assert len(about["image"]["alt"]) > 20
+
+
+@pytest.mark.parametrize("folder", [".", "book"])
+def test_plain_papermill_works_from_the_root_and_from_book(folder, dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("AE_CIFAR10_DIR", str(dataset.directory))
+    chapter = "01_problem.ipynb" if folder == "book" else "book/01_problem.ipynb"
+    out = tmp_path / "out.ipynb"
+    command = [Path(sys.executable).with_name("papermill"), chapter, out, "-p", "per_class", "2"]
+    subprocess.run(command, cwd=ROOT / folder, check=True, capture_output=True)
+    assert "per_class = 2" in out.read_text()
+
+
+def test_profiles_fit_the_chapters():
+    for path in (ROOT / "book" / "profiles").glob("*.yml"):
+        assert book.read_profile(path.stem)
+
+
+def test_the_second_chapter_is_parameterised_as_the_readme_says():
+    assert "epochs" in papermill.inspect_notebook(str(ROOT / "book" / "02_cpu_baseline.ipynb"))

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ae_core import records
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ae_core", *arguments],
+        capture_output=True, text=True, check=False, timeout=120,
+        env=os.environ | {"COLUMNS": "200"}, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ([], ["data", "train", "verify", "bench", "book"]),
+        (["data"], ["fetch", "info", "synthesize"]),
+        (
+            ["train"],
+            ["--epochs", "--resume", "--learning-rate", "default: 0.002", "Images per step"],
+        ),
+        (["verify"], ["--phase", "--images", "default: 100", "exits with 1"]),
+        (["bench"], ["--peer", "torch", "median"]),
+        (["book"], ["execute", "html", "make"]),
+        (["book", "execute"], ["--profile", "--force"]),
+    ],
+)
+def test_help_tells_what_there_is(command, words):
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    for word in words:
+        assert word in done.stdout
+
+
+@pytest.fixture
+def on_data(dataset):
+    return ["--data", str(dataset.directory)]
+
+
+def test_train_writes_a_checkpoint_and_a_record_and_resumes(on_data, tmp_path):
+    checkpoint, out = tmp_path / "w.safetensors", tmp_path / "r.json"
+    arguments = ["train", "--images", "6", "--test-images", "4", "--checkpoint", str(checkpoint)]
+    done = run(*arguments, *on_data, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "synthetic stand-in" in done.stdout
+    assert records.load(out).settings.images == 6
+    assert "test (4 images): MSE" in done.stdout
+
+    again = run(*arguments, *on_data)
+    assert again.returncode == 1
+    assert again.stderr.startswith("error: ") and "this checkpoint exists" in again.stderr
+    resumed = run(*arguments, *on_data, "--resume", "--epochs", "2", "--out", str(out))
+    assert resumed.returncode == 0, resumed.stderr
+    assert len(records.load(out).epochs) == 2
+
+
+def test_verify_passes_and_says_so(on_data, tmp_path):
+    done = run(
+        "verify", "--images", "1", "--steps", "1", *on_data, "--out", str(tmp_path / "v.json")
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "passed"
+    assert "gradient of conv5.biases" in done.stdout
+    assert records.load(tmp_path / "v.json").passed
+
+
+def test_bench_measures_both_cpu_phases(on_data, tmp_path):
+    done = run(
+        "bench", "--phase", "cpu", "--steps", "3", *on_data, "--out", str(tmp_path / "b.json")
+    )
+    assert done.returncode == 0, done.stderr
+    record = records.load(tmp_path / "b.json")
+    assert [step.name for step in record.steps] == ["cpu", "cpu-parallel"]
+    assert all(step.n == 3 and step.low <= step.median <= step.high for step in record.steps)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "--data", "/nowhere"], "error: /nowhere: expected a folder"),
+        (["train", "--phase", "gpu-9"], "error: phase: expected one of cpu, cpu-parallel"),
+        (["train", "--learning-rate", "-1"], "learning_rate"),
+        (["train", "--epochs", "0"], "--epochs"),
+        (["train", "--epochs", "many"], "--epochs"),
+        (["train", "--images", "60000"], "images: expected at most 50,000"),
+        (["verify", "--phase", "gpu-9"], "error: phase: expected all or one of"),
+        (["bench", "--peer", "jax"], "expected torch"),
+        (["book", "execute", "--profile", "fast"], "profile 'fast': expected one of full, quick"),
+        (["book", "execute", "99_none"], "unknown chapter 99_none"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(dataset, arguments, told, monkeypatch):
+    monkeypatch.setenv("AE_CIFAR10_DIR", str(dataset.directory))
+    done = run(*arguments)
+    assert done.returncode not in (0, 70)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_cleanly_and_training_goes_on_later(on_data, tmp_path):
+    checkpoint = tmp_path / "w.safetensors"
+    arguments = ["train", "--images", "40", "--test-images", "0", "--epochs", "500", *on_data]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ae_core", *arguments, "--checkpoint", str(checkpoint)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 100
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ae_core import benchmark, headline, peer, phases, profiling, records, tables
+from ae_core.profiling import measure, profile_operations, summary, time_steps
+from ae_core.records import RecordError, TrainingSettings
+from ae_core.training import train
+from tests.conftest import SMALL
+
+
+@pytest.fixture
+def images(random):
+    return random.random((4, 3, 8, 8), dtype=np.float32)
+
+
+@pytest.mark.parametrize("phase", list(phases.PHASES))
+def test_a_profile_times_every_operation_of_a_step(images, phase):
+    record = profile_operations(phase, images, steps=3, architecture=SMALL)
+    expected = [(cost.layer, cost.operation) for cost in SMALL.costs()]
+    assert [(o.layer, o.operation) for o in record.operations] == expected
+    assert all(o.n == 3 and 0 < o.low <= o.median <= o.high for o in record.operations)
+    assert sum(o.low for o in record.operations) < record.step.high
+    shares = tables.operations(record)["share"].str.rstrip("%").astype(float)
+    assert np.isclose(shares.sum(), 100, atol=1)
+
+
+def test_warm_up_steps_do_not_count(monkeypatch):
+    now = iter(np.arange(100.0))
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: next(now))
+    calls: list[int] = []
+    seconds = measure(lambda: calls.append(1), steps=4, warmup=3, synchronize=lambda: None)
+    assert seconds == [1.0] * 4
+    assert len(calls) == 7
+
+
+def test_a_summary_is_median_and_deciles():
+    step = summary("x", 2, 4, [float(n) for n in range(1, 12)])
+    assert (step.n, step.low, step.median, step.high) == (11, 2.0, 6.0, 10.0)
+
+
+def test_a_batch_needs_its_images(images):
+    with pytest.raises(ValueError, match="at least one batch of 8, found 4"):
+        time_steps("cpu", images, steps=1, architecture=SMALL, batch_size=8)
+
+
+def test_the_peer_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    with pytest.raises(ImportError, match=r"\[peer\]"):
+        peer.network(SMALL)
+
+
+def test_the_headline_is_made_from_records(dataset, tmp_path):
+    with pytest.raises(RecordError, match="found no file"):
+        headline.markdown(tmp_path)
+    record = benchmark.benchmark({"cpu": 3, "cpu-parallel": 3}, dataset)
+    records.save(record, tmp_path / headline.BENCHMARK)
+    settings = TrainingSettings(architecture=SMALL, images=4, test_images=4)
+    records.save(train(settings, dataset)[1], tmp_path / headline.TRAINING)
+    text = "\n".join(headline.markdown(tmp_path))
+    plain, parallel = record.steps
+    assert f"{1e3 * plain.median:.1f}" in text
+    assert f"{plain.median / parallel.median:.1f}x" in text
+    assert f"{50_000 * parallel.median:,.0f}" in text
+    assert "synthetic stand-in" in text
+    records.save(record, tmp_path / headline.TRAINING)
+    with pytest.raises(RecordError, match="records of another kind"):
+        headline.markdown(tmp_path)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from ae_core import records
+from ae_core.architecture import Architecture
+from ae_core.records import RecordError, TrainingRecord, TrainingSettings
+from ae_core.training import train
+from tests.conftest import SMALL
+
+
+@pytest.fixture(scope="module")
+def record(dataset) -> TrainingRecord:
+    settings = TrainingSettings(architecture=SMALL, images=8, test_images=4, learning_rate=0.01)
+    return train(settings, dataset)[1]
+
+
+@pytest.fixture
+def path(record, tmp_path):
+    return records.save(record, tmp_path / "deep" / "record.json")
+
+
+def test_a_record_comes_back_equal(record, path):
+    assert records.load(path) == record
+    assert [file.name for file in path.parent.iterdir()] == ["record.json"]
+
+
+def test_provenance_names_machine_code_and_command(record):
+    facts = record.provenance
+    assert facts.cpu
+    assert facts.cores >= 1
+    assert facts.memory_bytes > 2**28
+    assert facts.versions["numpy"]
+    assert facts.commit is None or len(facts.commit) == 40
+
+
+def test_the_command_can_be_named(monkeypatch):
+    monkeypatch.setenv("AE_COMMAND", "papermill a.ipynb b.ipynb")
+    assert records.provenance().command == "papermill a.ipynb b.ipynb"
+    monkeypatch.delenv("AE_COMMAND")
+    monkeypatch.setattr("sys.argv", ["/x/ae_core/__main__.py", "train", "--out", "a b"])
+    assert records.provenance().command == "python -m ae_core train --out 'a b'"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("NVIDIA H200, 580.1, 143771, 9.0", ("NVIDIA H200", "580.1", 143771 * 2**20, "9.0")),
+        ("NVIDIA-SMI has failed", None),
+        ("", None),
+    ],
+)
+def test_the_gpu_is_what_the_driver_says(tmp_path, monkeypatch, answer, expected):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    gpu = records.provenance().gpu
+    found = gpu and (gpu.model, gpu.driver, gpu.memory_bytes, gpu.compute_capability)
+    assert found == expected
+
+
+def change(path, key, value):
+    content = json.loads(path.read_text())
+    *parents, last = key.split(".")
+    place = content
+    for parent in parents:
+        place = place[int(parent) if isinstance(place, list) else parent]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("kind", "poem", "poem"),
+        ("kind", None, "kind"),
+        ("provenance.cpu", None, "provenance.cpu"),
+        ("provenance.cores", 0, "provenance.cores"),
+        ("epochs.0.loss", "low", "epochs.0.loss"),
+        ("epochs.0.loss", -1.0, "epochs.0.loss"),
+        ("epochs.0.seconds", float("nan"), "epochs.0.seconds"),
+        ("epochs.0.images", 1.5, "epochs.0.images"),
+        ("settings.learning_rate", 0, "settings.learning_rate"),
+        ("settings.architecture.height", 30, "settings.architecture"),
+        ("dataset.kind", "invented", "dataset.kind"),
+        ("mood", "good", "mood"),
+    ],
+)
+def test_invalid_records_are_refused_with_the_field_named(path, key, value, told):
+    change(path, key, value)
+    with pytest.raises(RecordError, match=told) as caught:
+        records.load(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b'"text"'])
+def test_files_that_are_no_records_are_refused(path, content):
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match=r"record\.json"):
+        records.load(path)
+
+
+def test_a_missing_record_is_told(tmp_path):
+    with pytest.raises(RecordError, match="found no file"):
+        records.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"epochs": 0}, {"images": -1}, {"learning_rate": float("inf")}, {"seed": -1}, {"speed": 9}],
+)
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(ValidationError, match=next(iter(settings))):
+        TrainingSettings(**settings)
+
+
+def test_settings_keep_the_architecture():
+    settings = TrainingSettings(architecture=SMALL)
+    back = TrainingSettings.model_validate_json(settings.model_dump_json())
+    assert back.architecture == SMALL != Architecture()
