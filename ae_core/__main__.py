@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ae_core import cifar10, records
+from ae_core import cifar10, records, sources
 from ae_core.phases import PHASES
 
 app = typer.Typer(
@@ -31,13 +31,13 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Of initial parameters and 
 @data_app.command("fetch")
 def data_fetch() -> None:
     """Download the official binary archive (162 MiB) into the cache, and check it."""
-    _describe(cifar10.fetch())
+    _describe(sources.fetch())
 
 
 @data_app.command("info")
 def data_info(data: DataOption = None) -> None:
     """Say which data would be used, and what it really is. Downloads nothing."""
-    _describe(cifar10.find(data, download=False))
+    _describe(sources.find(data, download=False))
 
 
 @data_app.command("synthesize")
@@ -46,7 +46,7 @@ def data_synthesize(
     seed: Annotated[int, typer.Option(min=0, help="Other seeds, other images.")] = 0,
 ) -> None:
     """Write the synthetic stand-in in CIFAR-10's binary layout."""
-    _describe(cifar10.synthesize(directory, seed))
+    _describe(sources.synthesize(directory, seed))
 
 
 @app.command()
@@ -79,13 +79,15 @@ def train(
         batch_size=batch_size,
         seed=seed,
     )
-    dataset = cifar10.find(data)
+    dataset = sources.find(data)
     _describe(dataset)
     _, record = run(
-        settings, dataset, checkpoint=checkpoint, existing="resume" if resume else "refuse"
+        settings,
+        dataset,
+        checkpoint=checkpoint,
+        existing="resume" if resume else "refuse",
+        on_epoch=_tell_epoch,
     )
-    for epoch in record.epochs:
-        print(f"epoch {epoch.epoch:3}: loss {epoch.loss:.5f}, {epoch.seconds:.1f} s")
     if record.test:
         print(f"test ({record.test.images:,} images): MSE {record.test.mse:.5f}, ", end="")
         print(f"PSNR {record.test.psnr:.2f} dB")
@@ -108,7 +110,7 @@ def verify(
     from ae_core import tables, verification  # noqa: PLC0415
     from ae_core.architecture import Architecture  # noqa: PLC0415
 
-    dataset = cifar10.find(data)
+    dataset = sources.find(data)
     passed = True
     if phase in ("all", "cpu"):
         found = verification.check_gradients(Architecture(), per_tensor=10, seed=seed)
@@ -150,7 +152,7 @@ def bench(
     names = ["cpu", "cpu-parallel"] if phase == "cpu" else _selected(phase)
     record = benchmark.benchmark(
         dict.fromkeys(names, steps),
-        cifar10.find(data),
+        sources.find(data),
         batch_size=batch_size,
         torch_steps=steps if peer else 0,
     )
@@ -195,6 +197,10 @@ def _selected(phase: str) -> list[str]:
     if phase not in PHASES:
         raise ValueError(f"phase: expected all or one of {', '.join(PHASES)}, found {phase!r}")
     return [phase]
+
+
+def _tell_epoch(epoch: records.EpochResult) -> None:
+    print(f"epoch {epoch.epoch:3}: loss {epoch.loss:.5f}, {epoch.seconds:.1f} s", flush=True)
 
 
 def _describe(dataset: cifar10.Dataset) -> None:

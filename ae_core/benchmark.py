@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ae_core import peer, phases, records
+from ae_core import peer, phases, provenance
 from ae_core.architecture import Architecture
 from ae_core.cifar10 import Dataset, normalise
 from ae_core.profiling import time_steps
@@ -44,7 +44,7 @@ def benchmark(
                 )
             )
     return BenchmarkRecord(
-        provenance=records.provenance(),
+        provenance=provenance.current(),
         dataset=DatasetIdentity.model_validate(dataset.identity),
         architecture=Architecture(),
         steps=tuple(rows),

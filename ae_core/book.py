@@ -15,16 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from ae_core import cifar10, records
+from ae_core import pages, provenance, sources
 from ae_core.cuda import kernels_directory
 
 PROFILE_VARIABLE = "AE_PROFILE"
@@ -44,7 +41,7 @@ def root() -> Path:
     Raises:
         BookError: the package runs from an installed wheel.
     """
-    found = records.checkout()
+    found = provenance.checkout()
     if not found:
         raise BookError("the chapters live in the repository: run this from a checkout of it")
     return found
@@ -79,7 +76,7 @@ def execute(profile: str, only: list[str], *, force: bool = False) -> None:
     unknown = set(only) - set(chapters())
     if unknown:
         raise BookError(f"unknown chapter {', '.join(sorted(unknown))}: {', '.join(chapters())}")
-    dataset = cifar10.find()
+    dataset = sources.find()
     print(f"data: {dataset.identity.label} ({dataset.directory})", flush=True)
     failures = []
     for chapter in only or chapters():
@@ -202,50 +199,10 @@ def build_html(profile: str) -> Path:
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-20:]
         raise BookError("building the HTML failed:\n" + "\n".join(told))
     html = root() / "_build" / "html"
-    problems = list(check_html(html, [f"book/{chapter}" for chapter in ("index", *chapters())]))
+    problems = list(pages.faults(html, [f"book/{chapter}" for chapter in ("index", *chapters())]))
     if problems:
         raise BookError("the HTML has faults:\n" + "\n".join(problems))
     return html / "index.html"
-
-
-def check_html(html: Path, pages: list[str]) -> Iterator[str]:
-    """Faults of a built book: missing pages, broken internal links, loads from the network."""
-    for page in pages:
-        if not (html / f"{page}.html").exists():
-            yield f"{page}.html: missing"
-    files = (path for path in sorted(html.rglob("*.html")) if "_static" not in path.parts)
-    parsed = {path.resolve(): _Page(path) for path in files}
-    for path, contents in parsed.items():
-        name = path.relative_to(html.resolve())
-        for tag, link in contents.links:
-            target = urlsplit(link)
-            if target.scheme or target.netloc:
-                if tag != "a" and target.scheme != "data":
-                    yield f"{name}: loads {link} from the network"
-                continue
-            file = (path.parent / unquote(target.path)).resolve() if target.path else path
-            if not file.exists():
-                yield f"{name}: broken link {link}"
-            elif target.fragment and file in parsed and target.fragment not in parsed[file].ids:
-                yield f"{name}: broken anchor {link}"
-
-
-class _Page(HTMLParser):
-    """The ids and links of an HTML file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.ids: set[str] = set()
-        self.links: list[tuple[str, str]] = []
-        self.feed(path.read_text("utf8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Collect what others may point to, and what this element points to."""
-        found = dict(attrs)
-        self.ids |= {value for key in ("id", "name") if (value := found.get(key))}
-        link = found.get("href") if tag in ("a", "link") else found.get("src")
-        if link and not (tag == "link" and found.get("rel") in ("canonical", "author")):
-            self.links.append((tag, link))
 
 
 def _execute_one(
@@ -265,9 +222,9 @@ def _execute_one(
     path.parent.mkdir(parents=True, exist_ok=True)
     given = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
     os.environ |= {
-        cifar10.DIRECTORY_VARIABLE: str(data),
-        records.RUNS_VARIABLE: str(root() / "runs" / profile),
-        records.COMMAND_VARIABLE: shlex.join(
+        sources.DIRECTORY_VARIABLE: str(data),
+        provenance.RUNS_VARIABLE: str(root() / "runs" / profile),
+        provenance.COMMAND_VARIABLE: shlex.join(
             ["papermill", f"book/{chapter}.ipynb", "out.ipynb", *given]
         ),
         "TQDM_DISABLE": "1",

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ae_core.records import EpochResult, Model, TrainingSettings
+from ae_core.provenance import Model
+from ae_core.records import EpochResult, TrainingSettings
 
 FORMAT = "ae_core checkpoint 1"
 

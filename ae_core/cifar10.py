@@ -1,4 +1,4 @@
-"""CIFAR-10 in its binary layout: found, fetched or synthesised, and always told apart.
+"""CIFAR-10 in its binary layout: read, checked, and known for what it really is.
 
 Six files of 10,000 records; a record is 1 label byte and 3,072 pixel bytes (red, green and blue
 planes of 32 x 32). Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
@@ -7,13 +7,6 @@ planes of 32 x 32). Krizhevsky, "Learning Multiple Layers of Features from Tiny 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tarfile
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,10 +26,11 @@ RECORD_BYTES = 1 + 3 * 32 * 32
 RECORDS = 10_000
 FILE_BYTES = RECORDS * RECORD_BYTES
 
-DIRECTORY_VARIABLE = "AE_CIFAR10_DIR"
 ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 FOLDER = "cifar-10-batches-bin"
+"""The folder inside the official archive."""
+SYNTHETIC_MARKER = "SYNTHETIC.txt"
+"""Beside synthetic batches: says so, and holds the digest of the batches it is about."""
 
 Kind = Literal["official", "other", "synthetic"]
 
@@ -143,43 +137,6 @@ def normalise(images: npt.NDArray[np.uint8], side: int = 32) -> npt.NDArray[np.f
     return scaled.reshape(count, channels, side, block, side, block).mean((3, 5))
 
 
-def cache_directory() -> Path:
-    """Where downloads and the synthetic stand-in are kept between runs."""
-    import pooch  # noqa: PLC0415
-
-    return Path(os.environ.get("AE_CACHE_DIR") or pooch.os_cache("ae-core"))
-
-
-def find(directory: str | Path | None = None, *, download: bool = True) -> Dataset:
-    """Open CIFAR-10 from the first place that has it.
-
-    In order: `directory`; the folder that `AE_CIFAR10_DIR` names; the cache; a download into the
-    cache; and, where there is no network, the synthetic stand-in (with a warning that says so).
-    A folder that was named but is wrong is an error, never passed over.
-
-    Raises:
-        DataError: the named folder, or the cache, holds something else.
-    """
-    named = directory or os.environ.get(DIRECTORY_VARIABLE)
-    if named:
-        return open_folder(named)
-    cached = cache_directory() / FOLDER
-    if cached.exists():
-        return open_folder(cached)
-    reason = "downloading was not asked for"
-    if download:
-        try:
-            return fetch()
-        except OSError as error:  # no route, no name, refused, timed out
-            reason = f"downloading failed ({type(error).__name__})"
-    warnings.warn(
-        f"CIFAR-10 is not here and {reason}: using the synthetic stand-in. For the real images "
-        f"set {DIRECTORY_VARIABLE} to a folder with {FILES[0]} and the other batches.",
-        stacklevel=2,
-    )
-    return synthesize()
-
-
 def open_folder(directory: str | Path) -> Dataset:
     """Open the six batches in `directory`, or in the archive's folder inside it.
 
@@ -202,83 +159,6 @@ def open_folder(directory: str | Path) -> Dataset:
         test=Split(Images(images[5:]), labels[5]),
         classes=_class_names(folder),
     )
-
-
-def fetch(url: str = ARCHIVE_URL, md5: str = ARCHIVE_MD5) -> Dataset:
-    """Download and unpack the binary archive into the cache, with progress, retries and checksum.
-
-    Both steps write aside and rename, so an interrupted one leaves nothing that looks like data,
-    and two processes at once do the work twice but never mix.
-
-    Raises:
-        OSError: the network failed.
-        DataError: the archive does not hold the six batches.
-    """
-    import pooch  # noqa: PLC0415
-
-    cache = cache_directory()
-    if (cache / FOLDER).exists():
-        return open_folder(cache / FOLDER)
-    base, _, name = url.rpartition("/")
-    source = pooch.create(cache, f"{base}/", registry={name: f"md5:{md5}"}, retry_if_failed=2)
-    archive = Path(
-        source.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=20))
-    )
-    with _renamed_when_whole(cache / FOLDER) as folder, tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isfile() and Path(member.name).name in (*FILES, "batches.meta.txt"):
-                member.name = Path(member.name).name
-                tar.extract(member, folder, filter="data")
-        open_folder(folder)
-    archive.unlink(missing_ok=True)
-    return open_folder(cache / FOLDER)
-
-
-def synthesize(directory: str | Path | None = None, seed: int = 0) -> Dataset:
-    """Write the synthetic stand-in (see `ae_core.synthetic`) and open it; in the cache by default.
-
-    Raises:
-        FileExistsError: `directory` exists and is not empty.
-    """
-    from ae_core import synthetic  # noqa: PLC0415
-
-    target = Path(directory) if directory else cache_directory() / f"synthetic-{seed}"
-    if directory is None and target.exists():
-        return open_folder(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target}: expected a new or empty folder, found other files")
-    with _renamed_when_whole(target) as folder:
-        for number, name in enumerate(FILES):
-            synthetic.records(RECORDS, seed=(seed, number)).tofile(folder / name)
-        (folder / "batches.meta.txt").write_text("\n".join(synthetic.CLASSES) + "\n", "utf8")
-        digest = open_folder(folder).identity.digest
-        (folder / SYNTHETIC_MARKER).write_text(
-            f"Synthetic stand-in for CIFAR-10, made by ae_core with seed {seed}.\n{digest}\n",
-            "utf8",
-        )
-    return open_folder(target)
-
-
-SYNTHETIC_MARKER = "SYNTHETIC.txt"
-
-
-@contextmanager
-def _renamed_when_whole(target: Path) -> Iterator[Path]:
-    """A fresh folder beside `target` that takes its name when the block succeeds.
-
-    If another process got there first, its folder stands and ours is dropped.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield folder
-        try:
-            folder.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open_batch(path: Path) -> npt.NDArray[np.uint8]:

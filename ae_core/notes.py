@@ -12,7 +12,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from ae_core.cifar10 import Dataset
-from ae_core.records import Provenance
+from ae_core.provenance import Provenance
 
 
 def numbers(**values: object) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ae_core import phases, records
+from ae_core import phases, provenance
 from ae_core.architecture import Architecture
 from ae_core.autoencoder import Autoencoder
 from ae_core.device import Device
@@ -65,7 +65,7 @@ def profile_operations(
     step = _stepper(autoencoder, images)
     seconds = measure(step, steps, warmup, autoencoder.device.synchronize)
     return ProfileRecord(
-        provenance=records.provenance(),
+        provenance=provenance.current(),
         phase=phase,
         threads=operations.threads,
         architecture=architecture,

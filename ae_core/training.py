@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ae_core import checkpoint as checkpoints
-from ae_core import phases, progress, records
+from ae_core import phases, progress, provenance
 from ae_core.autoencoder import Autoencoder
 from ae_core.checkpoint import Checkpoint, CheckpointError, TrainingState
 from ae_core.cifar10 import Dataset, Images, normalise
@@ -39,6 +39,7 @@ def train(
     *,
     checkpoint: str | Path | None = None,
     existing: Literal["refuse", "resume", "replace"] = "refuse",
+    on_epoch: Callable[[EpochResult], object] | None = None,
 ) -> tuple[Autoencoder, TrainingRecord]:
     """Train a new autoencoder, or go on with a saved one.
 
@@ -49,6 +50,7 @@ def train(
         checkpoint: written after each epoch.
         existing: what to do if `checkpoint` exists: refuse to start, resume from it (bitwise the
             same result as never having stopped), or replace it.
+        on_epoch: called after each epoch.
 
     Raises:
         ValueError: more images asked for than there are.
@@ -83,13 +85,15 @@ def train(
                 settings=settings, dataset_digest=dataset.identity.digest, epochs=tuple(epochs)
             )
             checkpoints.save(path, Checkpoint(autoencoder.parameters(), state))
+        if on_epoch:
+            on_epoch(epochs[-1])
 
     test = None
     if settings.test_images:
         test = evaluate(autoencoder, dataset.test.images, settings.test_images)
     parameters = b"".join(tensor.tobytes() for tensor in autoencoder.parameters().values())
     return autoencoder, TrainingRecord(
-        provenance=records.provenance(),
+        provenance=provenance.current(),
         dataset=DatasetIdentity.model_validate(dataset.identity),
         settings=settings,
         epochs=tuple(epochs),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from ae_core import phases, records
+from ae_core import phases, provenance
 from ae_core.architecture import Architecture
 from ae_core.autoencoder import Autoencoder
 from ae_core.records import Difference, VerificationRecord
@@ -130,7 +130,7 @@ def compare(
     ]
     found, expected = results
     return VerificationRecord(
-        provenance=records.provenance(),
+        provenance=provenance.current(),
         phase=phase,
         reference=reference,
         architecture=architecture,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ae_core import cifar10
+from ae_core import cifar10, sources
 from ae_core.architecture import Architecture
 
 SMALL = Architecture(channels=3, height=8, width=8, filters=(6, 4, 4, 6))
@@ -17,14 +17,14 @@ SMALL = Architecture(channels=3, height=8, width=8, filters=(6, 4, 4, 6))
 def private_cache(tmp_path_factory: pytest.TempPathFactory):
     """Tests never see or change the user's data, and never download."""
     os.environ["AE_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    for name in (cifar10.DIRECTORY_VARIABLE, "AE_RUNS_DIR", "AE_COMMAND"):
+    for name in (sources.DIRECTORY_VARIABLE, "AE_RUNS_DIR", "AE_COMMAND"):
         os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
 def dataset(private_cache: None) -> cifar10.Dataset:
     """The synthetic stand-in: full size, made once."""
-    return cifar10.synthesize()
+    return sources.synthesize()
 
 
 @pytest.fixture

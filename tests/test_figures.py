@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ae_core import figures, notes, tables
+from ae_core import figures, notes, provenance, tables
 from ae_core.architecture import Architecture
 from ae_core.profiling import profile_operations, summary
-from ae_core.records import BenchmarkRecord, DatasetIdentity, TrainingSettings, provenance
+from ae_core.records import BenchmarkRecord, DatasetIdentity, TrainingSettings
 from ae_core.training import train
 from tests.conftest import SMALL
 
@@ -20,7 +20,7 @@ def drawn(dataset):
     settings = TrainingSettings(architecture=SMALL, epochs=2, images=4, test_images=4)
     images = np.random.default_rng(0).random((3, 3, 8, 8), dtype=np.float32)
     bench = BenchmarkRecord(
-        provenance=provenance(),
+        provenance=provenance.current(),
         dataset=DatasetIdentity.model_validate(dataset.identity),
         architecture=SMALL,
         steps=(summary("cpu", 1, 1, [0.3, 0.4]), summary("PyTorch, CPU", 1, 1, [0.01, 0.02])),
@@ -75,7 +75,7 @@ def test_tables_put_numbers_to_the_right(capsys, monkeypatch):
 def test_provenance_is_told_in_full(monkeypatch):
     shown = []
     monkeypatch.setattr(notes, "display", shown.append)
-    facts = provenance("papermill a.ipynb <out>")
+    facts = provenance.current("papermill a.ipynb <out>")
     notes.provenance(facts)
     text = shown[0].data
     for part in (facts.cpu, facts.python, f"numpy {facts.versions['numpy']}", "&lt;out&gt;"):

@@ -69,7 +69,7 @@ def test_an_installed_wheel_works(wheel, tmp_path):
         "from ae_core.autoencoder import Autoencoder\n"
         f"assert ae_core.__file__.startswith({str(tmp_path)!r}), ae_core.__file__\n"
         "assert (cuda.kernels_directory() / 'README.md').exists()\n"
-        "assert records.checkout() is None and records.provenance().commit is None\n"
+        "assert provenance.checkout() is None and provenance.current().commit is None\n"
         "network = Architecture(height=8, width=8, filters=(4, 3, 3, 4))\n"
         "autoencoder = Autoencoder(phases.create('cpu'), network)\n"
         "autoencoder.step(np.zeros((1, 3, 8, 8), np.float32), 0.1, np.empty(1, np.float32))\n"

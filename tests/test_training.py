@@ -6,8 +6,8 @@ import pytest
 from ae_core import checkpoint as checkpoints
 from ae_core import training
 from ae_core.checkpoint import CheckpointError
-from ae_core.cifar10 import synthesize
 from ae_core.records import TrainingSettings
+from ae_core.sources import synthesize
 from ae_core.training import TrainingDivergedError, image_order, train
 from tests.conftest import SMALL
 

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from ae_core import provenance
+
+
+def test_provenance_names_machine_and_code():
+    facts = provenance.current()
+    assert facts.cpu
+    assert facts.cores >= 1
+    assert facts.memory_bytes > 2**28
+    assert facts.versions["numpy"]
+    assert facts.commit is None or len(facts.commit) == 40
+
+
+def test_the_command_can_be_named(monkeypatch):
+    monkeypatch.setenv("AE_COMMAND", "papermill a.ipynb b.ipynb")
+    assert provenance.current().command == "papermill a.ipynb b.ipynb"
+    monkeypatch.delenv("AE_COMMAND")
+    monkeypatch.setattr("sys.argv", ["/x/ae_core/__main__.py", "train", "--out", "a b"])
+    assert provenance.current().command == "python -m ae_core train --out 'a b'"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("NVIDIA H200, 580.1, 143771, 9.0", ("NVIDIA H200", "580.1", 143771 * 2**20, "9.0")),
+        ("NVIDIA-SMI has failed", None),
+        ("", None),
+    ],
+)
+def test_the_gpu_is_what_the_driver_says(tmp_path, monkeypatch, answer, expected):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    gpu = provenance.current().gpu
+    found = gpu and (gpu.model, gpu.driver, gpu.memory_bytes, gpu.compute_capability)
+    assert found == expected
