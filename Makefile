@@ -6,7 +6,11 @@ PYTHON ?= python3
 PROFILE ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/ready
+
+# With an NVIDIA driver present, CuPy for the CUDA version that the driver supports comes along.
+CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA \(UMD \)\{0,1\}Version: *\([0-9]*\).*/\2/p')
+EXTRAS := dev$(if $(CUDA),$(shell [ $(CUDA) -ge 13 ] && echo ,cuda13 || { [ $(CUDA) -eq 12 ] && echo ,cuda12; }))
+READY := $(VENV)/ready-$(EXTRAS)
 
 .PHONY: book test lab clean
 .DELETE_ON_ERROR:
@@ -25,11 +29,6 @@ lab: $(READY)
 
 clean:
 	rm -rf $(VENV) _build runs/quick runs/full .mypy_cache .ruff_cache .pytest_cache
-
-# With an NVIDIA driver present, CuPy for the CUDA version that the driver supports comes along.
-CUDA = $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: \([0-9]*\).*/\1/p')
-EXTRAS = dev$(if $(filter 12,$(CUDA)),$(comma)cuda12)$(if $(filter-out 0 1 2 3 4 5 6 7 8 9 10 11 12,$(CUDA)),$(comma)cuda13)
-comma := ,
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from ae_core import cifar10, records, sources
-from ae_core.phases import PHASES
+from ae_core.errors import InputError
+from ae_core.phases import PHASES, named
+from ae_core.provenance import records_directory
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -23,8 +26,12 @@ DataOption = Annotated[
     Path | None,
     typer.Option(help="Folder with data_batch_1.bin and so on. [default: $AE_CIFAR10_DIR, cache]"),
 ]
-PhaseOption = Annotated[str, typer.Option(help=f"One of: {', '.join(PHASES)}; or all.")]
-OutOption = Annotated[Path | None, typer.Option(help="Write the record to this file (JSON).")]
+PhaseOption = Annotated[str, typer.Option(help=f"One of: {', '.join(PHASES)}.")]
+PhasesOption = Annotated[str, typer.Option(help=f"One of: {', '.join(PHASES)}; or all.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="The record's file. [default: in $AE_RECORDS_DIR, else in runs/own]"),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of initial parameters and image order.")]
 
 
@@ -36,8 +43,12 @@ def data_fetch() -> None:
 
 @data_app.command("info")
 def data_info(data: DataOption = None) -> None:
-    """Say which data would be used, and what it really is. Downloads nothing."""
-    _describe(sources.find(data, download=False))
+    """Say which data is here, and what it really is. Downloads and writes nothing."""
+    dataset = sources.locate(data)
+    if dataset:
+        _describe(dataset)
+    else:
+        print("data: none here; a run would download it, or use the synthetic stand-in")
 
 
 @data_app.command("synthesize")
@@ -70,15 +81,22 @@ def train(
     """Train the autoencoder, look at test images, and write a record."""
     from ae_core.training import train as run  # noqa: PLC0415
 
-    settings = records.TrainingSettings(
-        phase=phase,
-        epochs=epochs,
-        images=images,
-        test_images=test_images,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    named(phase)
+    if resume and not checkpoint:
+        raise InputError("--resume: expected --checkpoint with the file to go on from")
+    try:
+        settings = records.TrainingSettings(
+            phase=phase,
+            epochs=epochs,
+            images=images,
+            test_images=test_images,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            seed=seed,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{first['loc'][0]}: {first['msg']}, found {first['input']}") from None
     dataset = sources.find(data)
     _describe(dataset)
     _, record = run(
@@ -91,48 +109,47 @@ def train(
     if record.test:
         print(f"test ({record.test.images:,} images): MSE {record.test.mse:.5f}, ", end="")
         print(f"PSNR {record.test.psnr:.2f} dB")
-    _save(record, out)
+    _save(record, out or records_directory() / f"training_{phase}.json")
 
 
 @app.command()
 def verify(
-    phase: PhaseOption = "all",
+    phase: PhasesOption = "all",
     images: Annotated[int, typer.Option(min=1, help="Images in the compared pass.")] = 100,
     steps: Annotated[int, typer.Option(min=0, help="Training steps to compare.")] = 20,
     seed: SeedOption = 0,
     data: DataOption = None,
-    out: OutOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the records. [default: as for train]"),
+    ] = None,
 ) -> None:
-    """Hold a phase against the plain CPU loops, and those against difference quotients.
+    """Hold phases against the plain CPU loops in float64, and those against difference quotients.
 
     Prints the differences of every tensor; exits with 1 if one is beyond its tolerance.
     """
     from ae_core import tables, verification  # noqa: PLC0415
-    from ae_core.architecture import Architecture  # noqa: PLC0415
 
-    dataset = sources.find(data)
-    passed = True
-    if phase in ("all", "cpu"):
-        found = verification.check_gradients(Architecture(), per_tensor=10, seed=seed)
-        print("cpu against central differences in float64 (10 elements of each tensor):")
-        print(tables.differences(found).to_string(index=False))
-        passed &= all(difference.passed for difference in found)
-    for name in _selected(phase):
-        if name == "cpu":
-            continue
-        pixels = cifar10.normalise(dataset.train.images[:images])
-        record = verification.compare(name, pixels, steps=steps, seed=seed)
-        print(f"{name} against {record.reference}, {images} images, {steps} steps:")
+    names, dataset, passed = _selected(phase), sources.find(data), True
+    _describe(dataset)
+
+    def tell(record: records.VerificationRecord, file: str) -> bool:
+        print(f"{record.phase} against {record.reference}:")
         print(tables.differences(record.differences).to_string(index=False))
-        passed &= record.passed
-        _save(record, out)
+        _save(record, (out or records_directory()) / file)
+        return record.passed
+
+    if "cpu" in names:
+        passed &= tell(verification.verify_gradients(dataset, seed=seed), "gradients_cpu.json")
+    for record in verification.compare(names, dataset, images=images, steps=steps, seed=seed):
+        passed &= tell(record, f"verification_{record.phase}.json")
     print("passed" if passed else "FAILED: a difference is beyond its tolerance")
     raise typer.Exit(0 if passed else 1)
 
 
 @app.command()
 def bench(
-    phase: PhaseOption = "all",
+    phase: PhasesOption = "all",
     steps: Annotated[int, typer.Option(min=3, help="Timed training steps of each.")] = 30,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
     peer: Annotated[
@@ -157,7 +174,7 @@ def bench(
         torch_steps=steps if peer else 0,
     )
     print(tables.benchmark(record).to_string(index=False))
-    _save(record, out)
+    _save(record, out or records_directory() / f"benchmark_{phase}.json")
 
 
 @book_app.command("execute")
@@ -194,8 +211,7 @@ def book_make(
 def _selected(phase: str) -> list[str]:
     if phase == "all":
         return list(PHASES)
-    if phase not in PHASES:
-        raise ValueError(f"phase: expected all or one of {', '.join(PHASES)}, found {phase!r}")
+    named(phase)
     return [phase]
 
 
@@ -207,16 +223,15 @@ def _describe(dataset: cifar10.Dataset) -> None:
     print(f"data: {dataset.identity.label} ({dataset.directory})")
 
 
-def _save(record: records.Record, out: Path | None) -> None:
-    if out:
-        print(f"record: {records.save(record, out)}")
+def _save(record: records.Record, out: Path) -> None:
+    print(f"record: {records.save(record, out)}")
 
 
 def main() -> None:
     """Run the command line; what a person can mend is told in a line, not a traceback."""
     try:
         app()
-    except (ValueError, ArithmeticError, OSError, ImportError, RuntimeError) as error:
+    except (InputError, ArithmeticError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 

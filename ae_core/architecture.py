@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ae_core.errors import InputError
+
 KERNEL = 3
 """Side of every convolution kernel; with one pixel of padding the planes keep their size."""
 
@@ -78,7 +80,7 @@ class Architecture:
     same network in small, for tests and demonstrations.
 
     Raises:
-        ValueError: a size that the two pooling stages cannot halve, or a count below one.
+        InputError: a size that the two pooling stages cannot halve, or a count below one.
     """
 
     channels: int = 3
@@ -88,19 +90,19 @@ class Architecture:
 
     def __post_init__(self) -> None:
         if len(self.filters) != 4:
-            raise ValueError(
+            raise InputError(
                 f"filters: expected four counts, one for each of conv1 to conv4, "
                 f"found {len(self.filters)}: {self.filters}"
             )
         for name, value in (("height", self.height), ("width", self.width)):
             if value < 4 or value % 4:
-                raise ValueError(
+                raise InputError(
                     f"{name}: expected a positive multiple of 4, since two pooling layers "
                     f"halve the image twice, found {value}"
                 )
         for name, smallest in (("channels", self.channels), ("filters", min(self.filters))):
             if smallest < 1:
-                raise ValueError(f"{name}: expected counts of at least 1, found {smallest}")
+                raise InputError(f"{name}: expected counts of at least 1, found {smallest}")
 
     @cached_property
     def layers(self) -> tuple[LayerSpec, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from ae_core.architecture import Architecture
 from ae_core.device import Array
+from ae_core.errors import InputError
 from ae_core.layers import Conv2D, Input, Layer, MaxPool2D, ReLU, UpSample2D
 from ae_core.phases import Operations
 
@@ -64,6 +64,7 @@ class Autoencoder:
         self._images = empty((batch_size, *image), self.dtype)
         self._output_gradient = empty((batch_size, *image), self.dtype)
         self._loss = empty((batch_size,), self.dtype)
+        self._batch = batch_size
 
     def step(self, images: Array, learning_rate: float, loss: Array) -> None:
         """One step of gradient descent on the mean reconstruction error of a batch.
@@ -103,7 +104,7 @@ class Autoencoder:
         """
         errors = np.empty(len(images), self.dtype)
         for rows in self._batches(images):
-            batch = self.input.batch
+            batch = self._batch
             self.operations.mse(
                 self.output.forward(),
                 self.input.output,
@@ -135,7 +136,7 @@ class Autoencoder:
         """Replace all parameters.
 
         Raises:
-            ValueError: a tensor is missing, unknown, or has another shape or a NaN.
+            InputError: a tensor is missing, unknown, or has another shape or a NaN.
         """
         buffer = np.empty(self.architecture.parameter_count, self.dtype)
         expected = {spec.name: spec for spec in self.architecture.parameters}
@@ -144,23 +145,37 @@ class Autoencoder:
             ("unknown", parameters.keys() - expected.keys()),
         ):
             if names:
-                raise ValueError(f"parameters: {what} {', '.join(sorted(names))}")
+                raise InputError(f"parameters: {what} {', '.join(sorted(names))}")
         for name, spec in expected.items():
             tensor = parameters[name]
             if tensor.shape != spec.shape:
-                raise ValueError(f"{name}: expected shape {spec.shape}, found {tensor.shape}")
+                raise InputError(f"{name}: expected shape {spec.shape}, found {tensor.shape}")
             if not np.isfinite(tensor).all():
-                raise ValueError(f"{name}: expected finite numbers, found NaN or infinity")
+                raise InputError(f"{name}: expected finite numbers, found NaN or infinity")
             buffer[spec.elements] = tensor.ravel()
         self.device.upload(buffer, self._parameters)
 
+    def poison(self) -> None:
+        """Fill every activation and gradient with NaN, so that an element left unwritten shows."""
+        buffers = [self._gradients, self._output_gradient, self._loss]
+        for buffer in [*buffers, *(b for layer in self.layers for b in layer.buffers)]:
+            self.device.upload(np.full(buffer.shape, np.nan, self.dtype), buffer)
+
     def _differentiate(self, images: Array, loss: Array) -> None:
-        self.input.set_images(images)
+        self._enter(images)
         output_gradient = self._output_gradient
         if len(images) < self.batch_size:
             output_gradient = output_gradient[: len(images)]
         self.operations.mse(self.output.forward(), images, output_gradient, loss)
         self.output.backward(output_gradient)
+
+    def _enter(self, images: Array) -> None:
+        """Make `images` the current batch; only a batch of another size costs more than that."""
+        self.input.set_images(images)
+        if len(images) != self._batch:
+            self._batch = len(images)
+            for layer in self.layers:
+                layer.set_batch(self._batch)
 
     def _chain(self, image_gradient: bool) -> list[Layer]:
         _, *specs = self.architecture.layers
@@ -201,13 +216,5 @@ class Autoencoder:
             rows = slice(start, min(start + self.batch_size, len(images)))
             batch = self._images[: rows.stop - rows.start]
             self.device.upload(np.ascontiguousarray(images[rows], self.dtype), batch)
-            self.input.set_images(batch)
+            self._enter(batch)
             yield rows
-
-
-def memory_bytes(architecture: Architecture, batch_size: int = 1) -> int:
-    """Bytes that an `Autoencoder` in float32 allocates on its device, by its shapes."""
-    activations = sum(prod(a.output) + prod(a.input) for a in architecture.layers[1:])
-    image = prod(architecture.layers[0].output)
-    per_image = activations - image + 2 * image + 1
-    return 4 * (batch_size * per_image + 2 * architecture.parameter_count)

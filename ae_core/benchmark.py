@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ae_core import peer, phases, provenance
+from ae_core import peer, provenance
 from ae_core.architecture import Architecture
 from ae_core.cifar10 import Dataset, normalise
+from ae_core.device import Host
 from ae_core.profiling import time_steps
-from ae_core.records import BenchmarkRecord, DatasetIdentity, StepTime
+from ae_core.records import BenchmarkRecord, StepTime
 
 TIMED_IMAGES = 64
 
@@ -31,6 +32,7 @@ def benchmark(
     Raises:
         ImportError: PyTorch was asked for and is not installed.
     """
+    facts = provenance.current()
     images = normalise(dataset.train.images[: max(TIMED_IMAGES, batch_size)])
     rows: list[StepTime] = [
         time_steps(name, images, steps=count, batch_size=batch_size)
@@ -44,13 +46,11 @@ def benchmark(
                 )
             )
     return BenchmarkRecord(
-        provenance=provenance.current(),
-        dataset=DatasetIdentity.model_validate(dataset.identity),
+        provenance=facts,
+        dataset=dataset.identity,
+        device=rows[0].device,
+        memory=Host().memory(),
         architecture=Architecture(),
+        seed=0,
         steps=tuple(rows),
     )
-
-
-def title(name: str) -> str:
-    """How the book calls a row of a benchmark."""
-    return phases.PHASES[name].title if name in phases.PHASES else name

@@ -1,13 +1,7 @@
-"""The book's machinery: chapters through papermill, executed copies kept apart, then HTML.
-
-`book/NAME.ipynb` is the source: clean, reviewed, what readers open. `runs/PROFILE/book/NAME.ipynb`
-is the copy that was executed; it knows what it was made from, and is used only while that holds.
-"""
+"""The book's machinery: chapters through papermill, one after the other, then HTML."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shlex
 import shutil
@@ -15,48 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ae_core import pages, provenance, sources
-from ae_core.cuda import kernels_directory
-
-PROFILE_VARIABLE = "AE_PROFILE"
-VERSIONED = ("numpy", "numba", "matplotlib", "pandas", "papermill", "ipykernel")
-MACHINERY = ("book.py", "__main__.py")
-"""Modules that no chapter imports: a change there leaves outputs as they are."""
-Notebook = dict[str, Any]
-
-
-class BookError(RuntimeError):
-    """The book can't be made: says which chapter, what is wrong, and what to do."""
-
-
-def root() -> Path:
-    """The checkout, which holds the chapters.
-
-    Raises:
-        BookError: the package runs from an installed wheel.
-    """
-    found = provenance.checkout()
-    if not found:
-        raise BookError("the chapters live in the repository: run this from a checkout of it")
-    return found
-
-
-def chapters() -> list[str]:
-    """Names of the notebooks in the table of contents, in order: `01_problem`, ..."""
-    toc = yaml.safe_load((root() / "_toc.yml").read_text("utf8"))
-    files = [c["file"] for part in toc["parts"] for c in part["chapters"]]
-    return [Path(f).name for f in files if (root() / f"{f}.ipynb").exists()]
-
-
-def executed_path(profile: str, chapter: str) -> Path:
-    """Where the executed copy of a chapter is kept."""
-    return root() / "runs" / profile / "book" / f"{chapter}.ipynb"
+from ae_core import chapters, pages, provenance, sources
+from ae_core.chapters import BookError
 
 
 def execute(profile: str, only: list[str], *, force: bool = False) -> None:
@@ -72,17 +31,18 @@ def execute(profile: str, only: list[str], *, force: bool = False) -> None:
     Raises:
         BookError: an unknown chapter or parameter; or chapters failed (the others are kept).
     """
-    parameters = read_profile(profile)
-    unknown = set(only) - set(chapters())
+    parameters = chapters.read_profile(profile)
+    unknown = set(only) - set(chapters.names())
     if unknown:
-        raise BookError(f"unknown chapter {', '.join(sorted(unknown))}: {', '.join(chapters())}")
+        raise BookError(
+            f"unknown chapter {', '.join(sorted(unknown))}: {', '.join(chapters.names())}"
+        )
     dataset = sources.find()
     print(f"data: {dataset.identity.label} ({dataset.directory})", flush=True)
     failures = []
-    for chapter in only or chapters():
-        inputs = chapter_inputs(chapter, parameters.get(chapter, {}), dataset.identity.digest)
-        path = executed_path(profile, chapter)
-        if not force and path.exists() and _made_from(path) == inputs:
+    for chapter in only or chapters.names():
+        inputs = chapters.inputs_of(chapter, parameters.get(chapter, {}), dataset.identity.digest)
+        if not force and not chapters.differences(profile, chapter, inputs):
             print(f"{chapter}: up to date", flush=True)
             continue
         print(f"{chapter}: executing", flush=True)
@@ -97,81 +57,6 @@ def execute(profile: str, only: list[str], *, force: bool = False) -> None:
         raise BookError("\n\n".join(failures))
 
 
-def read_profile(profile: str) -> dict[str, dict[str, Any]]:
-    """The parameters of each chapter under a profile, checked against the chapters' own.
-
-    Raises:
-        BookError: no such profile, chapter or parameter, or a value of another type.
-    """
-    import papermill  # noqa: PLC0415
-
-    path = root() / "book" / "profiles" / f"{profile}.yml"
-    if not path.exists():
-        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml")))
-        raise BookError(f"profile {profile!r}: expected one of {there}")
-    found = yaml.safe_load(path.read_text("utf8")) or {}
-    for chapter, values in found.items():
-        if chapter not in chapters():
-            raise BookError(f"{path}: {chapter}: no such chapter in _toc.yml")
-        known = papermill.inspect_notebook(str(root() / "book" / f"{chapter}.ipynb"))
-        for name, value in values.items():
-            if name not in known:
-                raise BookError(
-                    f"{path}: {chapter}: no parameter {name!r}; it has {', '.join(known)}"
-                )
-            expected, given = known[name]["inferred_type_name"], type(value).__name__
-            if given != expected and (expected, given) != ("float", "int"):
-                raise BookError(f"{path}: {chapter}: {name}: expected {expected}, found {value!r}")
-    return found
-
-
-def chapter_inputs(chapter: str, parameters: dict[str, Any], data: str) -> dict[str, str]:
-    """Digests of all that an execution depends on, by name, so that a difference can be named."""
-    source = _read(root() / "book" / f"{chapter}.ipynb")
-    code = [(cell["source"], cell["metadata"].get("tags", [])) for cell in _code_cells(source)]
-    package = sorted(p for p in (root() / "ae_core").rglob("*.py") if p.name not in MACHINERY)
-    kernels = sorted(p for p in kernels_directory().rglob("*") if p.suffix in (".cu", ".cuh", ".h"))
-    return {
-        "code": _digest(json.dumps(code)),
-        "parameters": _digest(json.dumps(parameters, sort_keys=True)),
-        "package": _digest(*(p.read_text("utf8") for p in package)),
-        "kernels": _digest(*(p.read_text("utf8") for p in kernels)),
-        "versions": _digest(sys.version, *(f"{name} {version(name)}" for name in VERSIONED)),
-        "data": data,
-    }
-
-
-def with_outputs(source: Notebook, chapter: str, profile: str) -> Notebook:
-    """The chapter's source with the outputs of its executed copy.
-
-    Raises:
-        BookError: the copy is missing or stale; says why, and the command that makes it anew.
-    """
-    path = executed_path(profile, chapter)
-    again = f"run: make book PROFILE={profile}"
-    if not path.exists():
-        raise BookError(f"{chapter}: no executed copy at {path.relative_to(root())}; {again}")
-    made_from = _made_from(path)
-    parameters = read_profile(profile).get(chapter, {})
-    now = chapter_inputs(chapter, parameters, made_from.get("data", ""))
-    changed = [name for name in now if made_from.get(name) != now[name]]
-    if changed:
-        raise BookError(f"{chapter}: stale outputs: changed since: {', '.join(changed)}; {again}")
-    executed = _read(path)
-    outputs = iter(_code_cells(executed))
-    cells = []
-    for cell in source["cells"]:
-        if cell["cell_type"] == "code":
-            done = next(outputs)
-            if "injected-parameters" in done["metadata"].get("tags", []):
-                cells.append(done)
-                done = next(outputs)
-            cell |= {k: done[k] for k in ("outputs", "execution_count")}
-        cells.append(cell)
-    language = executed["metadata"].get("language_info", {})
-    return {**source, "cells": cells, "metadata": {**source["metadata"], "language_info": language}}
-
-
 def build_html(profile: str) -> Path:
     """Build the HTML with warnings as errors, and check it.
 
@@ -179,27 +64,30 @@ def build_html(profile: str) -> Path:
         BookError: a chapter is missing or stale, the build warned, or a link leads nowhere.
     """
     stale = []
-    for chapter in chapters():
+    for chapter in chapters.names():
         try:
-            with_outputs(_read(root() / "book" / f"{chapter}.ipynb"), chapter, profile)
+            chapters.with_outputs(chapter, profile)
         except BookError as error:
             stale.append(str(error))
     if stale:
         raise BookError("\n".join(stale))
-    command = [
-        str(Path(sys.executable).with_name("jupyter-book")), "build", str(root()), "--all", "-W",
-    ]  # fmt: skip
-    environment = os.environ | {PROFILE_VARIABLE: profile}
+    root = chapters.root()
+    html = root / "_build" / "html"
+    shutil.rmtree(html, ignore_errors=True)  # a page of a chapter that is gone would stay
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [str(program), "build", str(root), "--all", "-W", "--keep-going"]
+    environment = os.environ | {chapters.PROFILE_VARIABLE: profile}
     done = subprocess.run(
-        [*command, "--keep-going"],
+        command,
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         lines = done.stdout.splitlines()
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-20:]
         raise BookError("building the HTML failed:\n" + "\n".join(told))
-    html = root() / "_build" / "html"
-    problems = list(pages.faults(html, [f"book/{chapter}" for chapter in ("index", *chapters())]))
+    problems = list(
+        pages.faults(html, [f"book/{chapter}" for chapter in ("index", *chapters.names())])
+    )
     if problems:
         raise BookError("the HTML has faults:\n" + "\n".join(problems))
     return html / "index.html"
@@ -212,63 +100,83 @@ def _execute_one(
     inputs: dict[str, str],
     data: Path,
 ) -> None:
+    """Execute into a folder aside; copy and records take their place together at the end."""
     import nbformat  # noqa: PLC0415
     import papermill  # noqa: PLC0415
     from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
 
-    source, path = root() / "book" / f"{chapter}.ipynb", executed_path(profile, chapter)
-    aside = path.with_suffix(".partial.ipynb")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    source, target = (
+        chapters.root() / "book" / f"{chapter}.ipynb",
+        chapters.run_path(profile, chapter),
+    )
+    aside = target.with_name(f"{chapter}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    (aside / chapters.RECORDS).mkdir(parents=True)
+    copy = aside / source.name
     given = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
-    os.environ |= {
+    command = ["papermill", f"book/{chapter}.ipynb", "out.ipynb", *given]
+    environment = {
         sources.DIRECTORY_VARIABLE: str(data),
-        provenance.RUNS_VARIABLE: str(root() / "runs" / profile),
-        provenance.COMMAND_VARIABLE: shlex.join(
-            ["papermill", f"book/{chapter}.ipynb", "out.ipynb", *given]
-        ),
+        provenance.RECORDS_VARIABLE: str(aside / chapters.RECORDS),
+        provenance.COMMAND_VARIABLE: shlex.join(command),
+        provenance.BOOK_VARIABLE: "1",
         "TQDM_DISABLE": "1",
+        "NUMBA_THREADING_LAYER_PRIORITY": "omp tbb workqueue",  # an old TBB makes Numba warn
     }
-    sockets = Path(tempfile.mkdtemp(prefix="ae-"))
-    transport = {"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}}
-    try:
-        papermill.execute_notebook(
-            source, aside, parameters, kernel_name="python3", cwd=source.parent,
-            progress_bar=False, coalesce_streams=True,
-            config=Config(transport), extra_arguments=["--log-level=CRITICAL"],
-        )  # fmt: skip
-    except PapermillExecutionError as error:
-        raise BookError(
-            f"{chapter}: cell {error.cell_index + 1} failed: {error.ename}: {error.evalue}\n"
-            f"the cell:\n{error.source.strip()}\nthe copy so far: {aside}"
-        ) from None
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
-    notebook = nbformat.read(aside, 4)
+    with tempfile.TemporaryDirectory(prefix="ae-") as sockets, _environment(environment):
+        transport = {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}
+        try:
+            papermill.execute_notebook(
+                source, copy, parameters, kernel_name="python3", cwd=source.parent,
+                progress_bar=False, coalesce_streams=True,
+                config=Config(transport), extra_arguments=["--log-level=CRITICAL"],
+            )  # fmt: skip
+        except PapermillExecutionError as error:
+            told = f"{error.ename}: {error.evalue}\nthe cell:\n{error.source.strip()}"
+            raise BookError(
+                f"{chapter}: cell {error.cell_index + 1} failed: {told}\nthe copy so far: {copy}"
+            ) from None
+        except Exception as error:  # the kernel died, or never came up
+            raise BookError(
+                f"{chapter}: {type(error).__name__}: {error}\nthe last cell begun:\n"
+                f"{_last_cell(copy)}\nthe copy so far: {copy}"
+            ) from error
+    notebook = nbformat.read(copy, 4)
+    _refuse_stderr(chapter, notebook)
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
     notebook.metadata.pop("papermill", None)
-    notebook.metadata["ae"] = {"made_from": inputs}
-    nbformat.write(notebook, aside)
-    aside.rename(path)
+    made_from = {**inputs, "records": chapters.digest_files(aside / chapters.RECORDS, (".json",))}
+    notebook.metadata["ae"] = {"made_from": made_from}
+    nbformat.write(notebook, copy)
+    shutil.rmtree(target, ignore_errors=True)
+    aside.rename(target)
 
 
-def _made_from(path: Path) -> dict[str, str]:
-    return dict(_read(path)["metadata"].get("ae", {}).get("made_from", {}))
+def _refuse_stderr(chapter: str, notebook: Any) -> None:
+    """What a cell writes to stderr would stand in the book: a warning to mend, not to print."""
+    for number, cell in enumerate(notebook.cells, start=1):
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                raise BookError(f"{chapter}: cell {number} wrote to stderr:\n{output.text.strip()}")
 
 
-def _code_cells(notebook: Notebook) -> list[dict[str, Any]]:
-    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+def _last_cell(copy: Path) -> str:
+    """The source of the cell that papermill began last."""
+    cells = chapters.code_cells(chapters.read(copy)) if copy.exists() else []
+    begun = [c for c in cells if c["metadata"].get("papermill", {}).get("start_time")]
+    return str(begun[-1]["source"]).strip() if begun else "none"
 
 
-def _read(path: Path) -> Notebook:
-    """A notebook as JSON, its sources joined to strings."""
-    notebook: Notebook = json.loads(path.read_text("utf8"))
-    for cell in notebook["cells"]:
-        cell["source"] = "".join(cell["source"])
-    return notebook
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for a kernel to inherit, put back afterwards."""
+    before = dict(os.environ)
+    os.environ |= values
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ |= before

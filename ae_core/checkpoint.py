@@ -13,13 +13,14 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from ae_core.provenance import Model
+from ae_core.errors import InputError
+from ae_core.model import Model
 from ae_core.records import EpochResult, TrainingSettings
 
 FORMAT = "ae_core checkpoint 1"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A checkpoint that can't be used: says which file, what was expected, what was found."""
 
 

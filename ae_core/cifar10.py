@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ae_core.errors import InputError
+
 CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
@@ -49,7 +51,7 @@ KNOWN: dict[tuple[str, ...], tuple[Kind, str]] = {
 }  # fmt: skip
 
 
-class DataError(ValueError):
+class DataError(InputError):
     """Data that is not what it should be: says which file, what was expected, what was found."""
 
 
@@ -126,10 +128,10 @@ def normalise(images: npt.NDArray[np.uint8], side: int = 32) -> npt.NDArray[np.f
     """uint8 images `(N, C, 32, 32)` as float32 in [0, 1], averaged down to `side` x `side`.
 
     Raises:
-        ValueError: `side` does not divide 32.
+        InputError: `side` does not divide 32.
     """
     if 32 % side:
-        raise ValueError(f"side: expected a divisor of 32, found {side}")
+        raise InputError(f"side: expected a divisor of 32, found {side}")
     scaled = images.astype(np.float32) / np.float32(255)
     if side == 32:
         return scaled

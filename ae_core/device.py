@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import resource
 import sys
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ae_core.machine import cpu_model
+
 Array = Any
 """A device's own array: `numpy.ndarray` on the host, `cupy.ndarray` on a GPU."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peaks, in bytes; `device` is None where a device has no memory of its own."""
+
+    host: int
+    device: int | None
 
 
 class Device(Protocol):
@@ -26,7 +37,10 @@ class Device(Protocol):
         """An uninitialised C-ordered array."""
 
     def upload(self, array: npt.NDArray[Any], to: Array) -> None:
-        """Copy a host array into a device array of the same shape and dtype."""
+        """Copy a host array into a device array of the same shape and dtype.
+
+        Ordered after the work queued so far, which may still read `to`.
+        """
 
     def download(self, array: Array) -> npt.NDArray[Any]:
         """A host copy, taken when the work queued so far is done."""
@@ -34,8 +48,8 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Return when all queued work is done."""
 
-    def peak_bytes(self) -> int | None:
-        """The most device memory this process held at once; None where that is host memory."""
+    def memory(self) -> Memory:
+        """The most memory that this process held at once, so far."""
 
 
 class Host:
@@ -44,7 +58,7 @@ class Host:
     synchronous = True
 
     def __init__(self) -> None:
-        self.name = "CPU"
+        self.name = cpu_model()
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
         """An uninitialised C-ordered array."""
@@ -61,12 +75,7 @@ class Host:
     def synchronize(self) -> None:
         """Nothing to wait for: calls return when their work is done."""
 
-    def peak_bytes(self) -> int | None:
-        """None: see `peak_host_bytes`."""
-        return None
-
-
-def peak_host_bytes() -> int:
-    """The largest resident set of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    def memory(self) -> Memory:
+        """The process's largest resident set so far."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return Memory(peak if sys.platform == "darwin" else peak * 1024, None)

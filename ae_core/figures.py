@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -19,6 +18,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from ae_core.architecture import Architecture
 from ae_core.cifar10 import Dataset
+from ae_core.phases import title
 from ae_core.records import BenchmarkRecord, ProfileRecord, TrainingRecord
 
 PALETTE = sns.color_palette("colorblind")
@@ -74,13 +74,6 @@ def show(figure: Figure) -> None:
     from IPython.display import SVG, display  # noqa: PLC0415
 
     display(SVG(svg(figure)))
-
-
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write the figure to an SVG file."""
-    path = Path(path)
-    path.write_text(svg(figure), "utf8")
-    return path
 
 
 @_styled
@@ -149,8 +142,6 @@ def loss_curve(record: TrainingRecord) -> Figure:
 @_styled
 def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
     """Milliseconds per operation and layer: a stacked bar a phase, the longest operations named."""
-    from ae_core.phases import PHASES  # noqa: PLC0415
-
     figure, axes = _subplots(len(records), 1, (7.5, 1.2 + 1.1 * len(records)))
     names = {
         "conv2d_forward": "convolution, forward",
@@ -166,7 +157,7 @@ def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
             )
             axis.barh(0, value, left=left, color=colour, label=group)
             left += value
-        axis.set(yticks=[], title=PHASES[record.phase].title, xlim=(0, left))
+        axis.set(yticks=[], title=title(record.phase), xlim=(0, left))
         axis.grid(axis="y", visible=False)
     axis.set_xlabel("milliseconds per image")
     handles, labels = axis.get_legend_handles_labels()
@@ -177,12 +168,10 @@ def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
 @_styled
 def step_times(record: BenchmarkRecord) -> Figure:
     """Milliseconds per image of each implementation, on a log scale, with the spread."""
-    from ae_core.benchmark import title  # noqa: PLC0415
-
     figure, axis = _subplots(1, 1, (7, 0.8 + 0.5 * len(record.steps)))
     for row, step in enumerate(record.steps):
         low, median, high = (1e3 * t / step.batch_size for t in (step.low, step.median, step.high))
-        colour = PALETTE[7] if step.name.startswith("PyTorch") else PALETTE[0]
+        colour = PALETTE[7] if step.peer else PALETTE[0]
         axis.barh(row, median, color=colour)
         axis.errorbar(median, row, xerr=[[median - low], [high - median]], color=INK, capsize=3)
         axis.text(high * 1.1, row, f"{median:.1f} ms", va="center")

@@ -11,16 +11,19 @@ BENCHMARK = "cpu_benchmark.json"
 TRAINING = "cpu_training.json"
 
 
-def markdown(folder: Path) -> list[str]:
+def markdown(benchmark_path: Path, training_path: Path) -> list[str]:
     """The table and a sentence on what it was measured on, as lines of Markdown.
 
     Raises:
         RecordError: a record is missing or not what its name says.
     """
-    benchmark, training = records.load(folder / BENCHMARK), records.load(folder / TRAINING)
+    benchmark, training = records.load(benchmark_path), records.load(training_path)
     if not isinstance(benchmark, BenchmarkRecord) or not isinstance(training, TrainingRecord):
-        raise records.RecordError(f"{folder}: {BENCHMARK}, {TRAINING}: records of another kind")
-    frame = tables.benchmark(benchmark).drop(columns=["10-90 %", "n"])
+        raise records.RecordError(
+            f"{benchmark_path}, {training_path}: expected a benchmark and a training record, "
+            f"found {benchmark.kind} and {training.kind}"
+        )
+    frame = tables.benchmark(benchmark).drop(columns=["10-90 %"])
     facts = benchmark.provenance
     alignment = ["---", *["--:"] * (len(frame.columns) - 1)]
     rows = [frame.columns, alignment, *frame.to_numpy()]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ae_core.architecture import Shape
 from ae_core.device import Array
+from ae_core.errors import InputError
 from ae_core.phases import Operations
 
 
@@ -25,6 +26,10 @@ class Layer:
     operations: Operations
     batch_size: int
     dtype: np.dtype[Any]
+    output: Array
+    """`(batch, *dimension)`, as the last `forward` left it."""
+    input_gradient: Array
+    """`(batch, *previous.dimension)`, as the last `backward` left it."""
 
     def __init__(self, previous: Layer, name: str, dimension: Shape) -> None:
         self.previous = previous
@@ -34,8 +39,10 @@ class Layer:
         """Output shape of one image, `(C, H, W)`."""
         self.batch_size, self.dtype = previous.batch_size, previous.dtype
         self.needs_gradient = True
-        self._output = self._buffer(dimension)
-        self._input_gradient = self._buffer(previous.dimension) if previous.needs_gradient else None
+        self.buffers = [self._buffer(dimension)]
+        if previous.needs_gradient:
+            self.buffers.append(self._buffer(previous.dimension))
+        self.set_batch(self.batch_size)
 
     def forward(self) -> Array:
         """Pull the previous layer's output and return this layer's."""
@@ -48,26 +55,13 @@ class Layer:
     def set_params(self, parameters: dict[str, Array], gradients: dict[str, Array]) -> None:
         """Take this layer's views of the parameter and gradient buffers; most layers have none."""
 
-    @property
-    def batch(self) -> int:
-        """Images in the current pass."""
-        return self.previous.batch
-
-    @property
-    def output(self) -> Array:
-        """`(batch, *dimension)`, as the last `forward` left it."""
-        return self._rows(self._output)
-
-    @property
-    def input_gradient(self) -> Array:
-        """`(batch, *previous.dimension)`, as the last `backward` left it."""
-        return self._rows(self._input_gradient)
+    def set_batch(self, batch: int) -> None:
+        """Use the first `batch` rows of the buffers from now on."""
+        views = [buffer[:batch] for buffer in self.buffers]
+        self.output, self.input_gradient = views[0], views[-1]
 
     def _buffer(self, dimension: Shape) -> Array:
         return self.operations.device.empty((self.batch_size, *dimension), self.dtype)
-
-    def _rows(self, buffer: Array) -> Array:
-        return buffer if self.batch == self.batch_size else buffer[: self.batch]
 
 
 class Input(Layer):
@@ -87,7 +81,7 @@ class Input(Layer):
         self.batch_size = batch_size
         self.dtype = np.dtype(dtype)
         self.needs_gradient = needs_gradient
-        self.images: Array = None
+        self.buffers = []
         self.gradient: Array = None
         """Gradient of the loss with respect to the images, if asked for."""
 
@@ -95,30 +89,23 @@ class Input(Layer):
         """The next batch: a device array `(N, C, H, W)` with N at most `batch_size`.
 
         Raises:
-            ValueError: another shape or dtype, or more images than the buffers hold.
+            InputError: another shape or dtype, or more images than the buffers hold.
         """
         if images.shape[1:] != self.dimension or images.dtype != self.dtype:
-            raise ValueError(
+            raise InputError(
                 f"images: expected (N, {', '.join(map(str, self.dimension))}) {self.dtype}, "
                 f"found {images.shape} {images.dtype}"
             )
         if not 1 <= len(images) <= self.batch_size:
-            raise ValueError(f"images: expected 1 to {self.batch_size}, found {len(images)}")
-        self.images = images
+            raise InputError(f"images: expected 1 to {self.batch_size}, found {len(images)}")
+        self.output = images
 
-    @property
-    def batch(self) -> int:
-        """Images in the current pass."""
-        return len(self.images)
-
-    @property
-    def output(self) -> Array:
-        """The images."""
-        return self.images
+    def set_batch(self, batch: int) -> None:
+        """Nothing to do: the images come as they are."""
 
     def forward(self) -> Array:
         """The images."""
-        return self.images
+        return self.output
 
     def backward(self, output_gradient: Array) -> None:
         """Keep the gradient; there is no one to hand it to."""

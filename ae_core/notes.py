@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import os
 import textwrap
 from typing import Any
 
@@ -12,15 +13,22 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from ae_core.cifar10 import Dataset
-from ae_core.provenance import Provenance
+from ae_core.provenance import BOOK_VARIABLE, Provenance
 
 
-def numbers(**values: object) -> None:
-    """Make measured values available to the prose as ``{glue:text}`NAME:FORMAT` ``."""
+def numbers(**values: float) -> None:
+    """Make measured values available to the prose as ``{glue:text}`NAME:FORMAT` ``.
+
+    Where no book is being made (JupyterLab, plain papermill) the prose can't show them, so that
+    they are printed as well.
+    """
     from myst_nb import glue  # noqa: PLC0415
 
-    for name, value in values.items():
-        glue(name, value.item() if isinstance(value, np.generic) else value, display=False)
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+    for name, value in plain.items():
+        glue(name, value, display=False)
+    if BOOK_VARIABLE not in os.environ:
+        print(", ".join(f"{name} = {value:.4g}" for name, value in plain.items()))
 
 
 def source(function: Any) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ae_core.architecture import Architecture
-from ae_core.profiling import LEARNING_RATE, measure, summary
+from ae_core.machine import cpu_model
+from ae_core.profiling import LEARNING_RATE, deciles, measure
 from ae_core.records import StepTime
 
 
@@ -53,17 +56,29 @@ def time_cpu_steps(
     torch.set_num_threads(threads)
     model = network(architecture or Architecture())
     optimiser = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-    batches = torch.from_numpy(images).split(batch_size)
-    turn = iter(range(10**9))
+    full = len(images) // batch_size * batch_size
+    batches = cycle(torch.from_numpy(images[:full]).split(batch_size))
 
     def step() -> None:
-        batch = batches[next(turn) % len(batches)]
+        batch = next(batches)
         optimiser.zero_grad()
         torch.nn.functional.mse_loss(model(batch), batch).backward()
         optimiser.step()
 
-    seconds = measure(step, steps, warmup, lambda: None)
-    return summary("PyTorch, CPU", threads, batch_size, seconds)
+    return StepTime(
+        name="PyTorch",
+        peer=True,
+        device=cpu_model(),
+        threads=threads,
+        batch_size=batch_size,
+        n=steps,
+        **deciles(measure(step, steps, warmup, lambda: None)),
+    )
+
+
+def available() -> bool:
+    """Whether PyTorch is installed."""
+    return find_spec("torch") is not None
 
 
 def _torch() -> Any:

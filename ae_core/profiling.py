@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from itertools import cycle
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,21 @@ import numpy.typing as npt
 from ae_core import phases, provenance
 from ae_core.architecture import Architecture
 from ae_core.autoencoder import Autoencoder
+from ae_core.cifar10 import Dataset, normalise
 from ae_core.device import Device
+from ae_core.errors import InputError
 from ae_core.records import OperationTime, ProfileRecord, StepTime
 
 LEARNING_RATE = 1e-6
 """Small, so that timing many steps on a few images stays in the range of real training."""
+
+
+class Deciles(TypedDict):
+    """The distribution of measured seconds."""
+
+    low: float
+    median: float
+    high: float
 
 
 def time_steps(
@@ -28,49 +39,57 @@ def time_steps(
     warmup: int = 3,
     architecture: Architecture | None = None,
     batch_size: int = 1,
+    seed: int = 0,
 ) -> StepTime:
     """Time `steps` training steps of a phase, after `warmup` that don't count (compiling, caches).
 
     Args:
         phase: the phase.
-        images: `(N, C, H, W)` float32; batches cycle through them.
+        images: `(N, C, H, W)` float32; full batches of them are used in turn.
         steps: how many to time.
         warmup: how many to do before.
         architecture: the network; the book's by default.
         batch_size: images per step, at most N.
+        seed: of the parameters.
     """
-    autoencoder = Autoencoder(phases.create(phase), architecture, batch_size=batch_size)
-    step = _stepper(autoencoder, images)
-    seconds = measure(step, steps, warmup, autoencoder.device.synchronize)
-    return summary(phase, autoencoder.operations.threads, batch_size, seconds)
+    autoencoder = Autoencoder(phases.create(phase), architecture, batch_size=batch_size, seed=seed)
+    return _time(phase, autoencoder, images, steps, warmup)
 
 
 def profile_operations(
     phase: str,
-    images: npt.NDArray[np.float32],
+    dataset: Dataset,
     *,
+    images: int = 16,
     steps: int,
     warmup: int = 2,
     architecture: Architecture | None = None,
     batch_size: int = 1,
+    seed: int = 0,
 ) -> ProfileRecord:
-    """Time every operation of `steps` training steps; same arguments as `time_steps`."""
+    """Time every operation of `steps` training steps on the first `images` images.
+
+    The other arguments are those of `time_steps`.
+    """
+    facts = provenance.current()
     architecture = architecture or Architecture()
     operations = phases.create(phase)
-    autoencoder = Autoencoder(operations, architecture, batch_size=batch_size)
+    autoencoder = Autoencoder(operations, architecture, batch_size=batch_size, seed=seed)
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     for layer in autoencoder.layers:
         layer.operations = _Timed(operations, layer.name, times)
     autoencoder.operations = _Timed(operations, "", times)
-    step = _stepper(autoencoder, images)
-    seconds = measure(step, steps, warmup, autoencoder.device.synchronize)
+    pixels = normalise(dataset.train.images[:images], architecture.height)
+    step = _time(phase, autoencoder, pixels, steps, warmup)
     return ProfileRecord(
-        provenance=provenance.current(),
+        provenance=facts,
+        dataset=dataset.identity,
+        device=operations.device.name,
+        memory=operations.device.memory(),
         phase=phase,
-        threads=operations.threads,
         architecture=architecture,
-        batch_size=batch_size,
-        step=summary(phase, operations.threads, batch_size, seconds),
+        seed=seed,
+        step=step,
         operations=tuple(
             OperationTime(
                 layer=cost.layer,
@@ -78,10 +97,29 @@ def profile_operations(
                 n=steps,
                 flops=cost.flops,
                 bytes=cost.bytes,
-                **_deciles(times[_timed_layer(cost.layer), cost.operation][warmup:]),
+                **deciles(times[_timed_layer(cost.layer), cost.operation][warmup:]),
             )
             for cost in architecture.costs(batch_size)
         ),
+    )
+
+
+def _time(
+    phase: str,
+    autoencoder: Autoencoder,
+    images: npt.NDArray[np.float32],
+    steps: int,
+    warmup: int,
+) -> StepTime:
+    step = _stepper(autoencoder, images)
+    seconds = measure(step, steps, warmup, autoencoder.device.synchronize)
+    return StepTime(
+        name=phase,
+        device=autoencoder.device.name,
+        threads=autoencoder.operations.threads,
+        batch_size=autoencoder.batch_size,
+        n=steps,
+        **deciles(seconds),
     )
 
 
@@ -101,14 +139,8 @@ def measure(
     return seconds
 
 
-def summary(name: str, threads: int, batch_size: int, seconds: list[float]) -> StepTime:
-    """The distribution of measured seconds as a record."""
-    return StepTime(
-        name=name, threads=threads, batch_size=batch_size, n=len(seconds), **_deciles(seconds)
-    )
-
-
-def _deciles(seconds: list[float]) -> dict[str, float]:
+def deciles(seconds: list[float]) -> Deciles:
+    """First decile, median and ninth decile, under the names that records use."""
     low, median, high = np.quantile(seconds, (0.1, 0.5, 0.9))
     return {"low": float(low), "median": float(median), "high": float(high)}
 
@@ -117,17 +149,12 @@ def _stepper(autoencoder: Autoencoder, images: npt.NDArray[np.float32]) -> Calla
     """A function that does the next training step, on batches that are already on the device."""
     size, device = autoencoder.batch_size, autoencoder.device
     if len(images) < size:
-        raise ValueError(f"images: expected at least one batch of {size}, found {len(images)}")
+        raise InputError(f"images: expected at least one batch of {size}, found {len(images)}")
     staged = device.empty(images.shape)
     device.upload(images, staged)
     loss = device.empty((size,))
-    batches = [staged[i : i + size] for i in range(0, len(images) - size + 1, size)]
-    turn = iter(range(10**9))
-
-    def step() -> None:
-        autoencoder.step(batches[next(turn) % len(batches)], LEARNING_RATE, loss)
-
-    return step
+    batches = cycle([staged[i : i + size] for i in range(0, len(images) - size + 1, size)])
+    return lambda: autoencoder.step(next(batches), LEARNING_RATE, loss)
 
 
 def _timed_layer(layer: str) -> str:
@@ -146,6 +173,7 @@ class _Timed:
     ) -> None:
         self._operations, self._layer, self._times = operations, layer, times
         self.device: Device = operations.device
+        self.threads = operations.threads
 
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self._operations, name)

@@ -19,22 +19,29 @@ from pydantic import (
 )
 
 from ae_core.architecture import Architecture
-from ae_core.provenance import Model, Provenance
+from ae_core.cifar10 import Identity
+from ae_core.device import Memory
+from ae_core.errors import InputError
+from ae_core.model import Model
+from ae_core.provenance import Provenance
 
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
-class RecordError(ValueError):
+class RecordError(InputError):
     """A record that can't be used: says which file and which field."""
 
 
-class DatasetIdentity(Model):
-    """What data it really was; see `ae_core.cifar10.Identity`."""
+class RunRecord(Model):
+    """What every run tells: where it comes from, what data it used, how much memory it took."""
 
-    kind: Literal["official", "other", "synthetic"]
-    label: str
-    digest: str
+    provenance: Provenance
+    dataset: Identity
+    device: str
+    """What did the arithmetic: the processor's or the card's model."""
+    memory: Memory
+    """Peaks of the process, at the end of the run."""
 
 
 class TrainingSettings(Model):
@@ -74,18 +81,14 @@ class TestResult(Model):
     seconds: Seconds
 
 
-class TrainingRecord(Model):
+class TrainingRecord(RunRecord):
     """A training run."""
 
     kind: Literal["training"] = "training"
-    provenance: Provenance
-    dataset: DatasetIdentity
     settings: TrainingSettings
     epochs: tuple[EpochResult, ...]
     test: TestResult | None
     threads: PositiveInt
-    peak_host_bytes: PositiveInt
-    peak_device_bytes: NonNegativeInt | None
     parameters_digest: str
     """SHA-256 of the final parameter buffer."""
 
@@ -99,6 +102,10 @@ class StepTime(Model):
     """Time of one training step: a distribution, not a number."""
 
     name: str
+    """The phase, or the library."""
+    peer: bool = False
+    """Whether this is another library, measured as a yardstick."""
+    device: str
     threads: PositiveInt
     batch_size: PositiveInt
     n: PositiveInt
@@ -109,14 +116,17 @@ class StepTime(Model):
     """Ninth decile."""
 
 
-class BenchmarkRecord(Model):
+class BenchmarkRecord(RunRecord):
     """Training steps of several implementations, timed in one run on the same images."""
 
     kind: Literal["benchmark"] = "benchmark"
-    provenance: Provenance
-    dataset: DatasetIdentity
     architecture: Architecture
+    seed: NonNegativeInt
     steps: tuple[StepTime, ...]
+
+    def step(self, name: str) -> StepTime:
+        """The row of a phase or library."""
+        return next(step for step in self.steps if step.name == name)
 
 
 class OperationTime(Model):
@@ -132,17 +142,40 @@ class OperationTime(Model):
     bytes: PositiveInt
 
 
-class ProfileRecord(Model):
+class ProfileRecord(RunRecord):
     """Where the time of a training step goes."""
 
     kind: Literal["profile"] = "profile"
-    provenance: Provenance
     phase: str
-    threads: PositiveInt
     architecture: Architecture
-    batch_size: PositiveInt
+    seed: NonNegativeInt
     step: StepTime
     operations: tuple[OperationTime, ...]
+
+    @property
+    def seconds(self) -> float:
+        """The operations' medians together; the step's own median also holds the gaps."""
+        return sum(o.median for o in self.operations)
+
+    @property
+    def convolution_share(self) -> float:
+        """Part of `seconds` that convolutions take, 0 to 1."""
+        return sum(o.median for o in self._convolutions()) / self.seconds
+
+    @property
+    def convolution_rate(self) -> float:
+        """Convolutions' floating-point operations per second, products with padding counted."""
+        found = self._convolutions()
+        return sum(o.flops for o in found) / sum(o.median for o in found)
+
+    @property
+    def convolution_intensity(self) -> float:
+        """Convolutions' floating-point operations per byte of least memory traffic."""
+        found = self._convolutions()
+        return sum(o.flops for o in found) / sum(o.bytes for o in found)
+
+    def _convolutions(self) -> list[OperationTime]:
+        return [o for o in self.operations if o.operation.startswith("conv2d")]
 
 
 class Difference(Model):
@@ -162,16 +195,18 @@ class Difference(Model):
         return self.relative <= self.tolerance
 
 
-class VerificationRecord(Model):
+class VerificationRecord(RunRecord):
     """A phase held against its reference."""
 
     kind: Literal["verification"] = "verification"
-    provenance: Provenance
     phase: str
     reference: str
     architecture: Architecture
     images: PositiveInt
     steps: NonNegativeInt
+    learning_rate: Positive | None
+    """Of the compared training steps."""
+    seed: NonNegativeInt
     differences: tuple[Difference, ...]
 
     @property

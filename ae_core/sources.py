@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import sys
 import tarfile
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ae_core.cifar10 import (
     ARCHIVE_URL,
@@ -26,7 +29,7 @@ CACHE_VARIABLE = "AE_CACHE_DIR"
 ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 
 
-def find(directory: str | Path | None = None, *, download: bool = True) -> Dataset:
+def find(directory: str | Path | None = None) -> Dataset:
     """Open CIFAR-10 from the first place that has it.
 
     In order: `directory`; the folder that `AE_CIFAR10_DIR` names; the cache; a download into the
@@ -36,24 +39,28 @@ def find(directory: str | Path | None = None, *, download: bool = True) -> Datas
     Raises:
         DataError: the named folder, or the cache, holds something else.
     """
+    here = locate(directory)
+    if here:
+        return here
+    try:
+        return fetch()
+    except OSError as error:  # no route, no name, refused, timed out, or another's page
+        warnings.warn(
+            f"CIFAR-10 is not here and downloading failed ({error}): using the synthetic "
+            f"stand-in. For the real images set {DIRECTORY_VARIABLE} to a folder with {FILES[0]} "
+            f"and the other batches.",
+            stacklevel=2,
+        )
+    return synthesize()
+
+
+def locate(directory: str | Path | None = None) -> Dataset | None:
+    """Like `find`, but without a download or the stand-in: None if the data is not here."""
     named = directory or os.environ.get(DIRECTORY_VARIABLE)
     if named:
         return open_folder(named)
     cached = cache_directory() / FOLDER
-    if cached.exists():
-        return open_folder(cached)
-    reason = "downloading was not asked for"
-    if download:
-        try:
-            return fetch()
-        except OSError as error:  # no route, no name, refused, timed out
-            reason = f"downloading failed ({type(error).__name__})"
-    warnings.warn(
-        f"CIFAR-10 is not here and {reason}: using the synthetic stand-in. For the real images "
-        f"set {DIRECTORY_VARIABLE} to a folder with {FILES[0]} and the other batches.",
-        stacklevel=2,
-    )
-    return synthesize()
+    return open_folder(cached) if cached.exists() else None
 
 
 def cache_directory() -> Path:
@@ -66,31 +73,39 @@ def cache_directory() -> Path:
 def fetch(url: str = ARCHIVE_URL, md5: str = ARCHIVE_MD5) -> Dataset:
     """Download and unpack the binary archive into the cache, with progress, retries and checksum.
 
-    Both steps write aside and rename, so an interrupted one leaves nothing that looks like data,
-    and two processes at once do the work twice but never mix.
+    Everything happens in a folder of this process that is renamed at the end, so an interrupted
+    download leaves nothing that looks like data, and two at once do the work twice but never mix.
 
     Raises:
-        OSError: the network failed.
+        OSError: the network failed, or what came has another checksum.
         DataError: the archive does not hold the six batches.
     """
     import pooch  # noqa: PLC0415
 
-    cache = cache_directory()
-    if (cache / FOLDER).exists():
-        return open_folder(cache / FOLDER)
+    target = cache_directory() / FOLDER
+    if target.exists():
+        return open_folder(target)
     base, _, name = url.rpartition("/")
-    source = pooch.create(cache, f"{base}/", registry={name: f"md5:{md5}"}, retry_if_failed=2)
-    archive = Path(
-        source.fetch(name, downloader=pooch.HTTPDownloader(progressbar=True, timeout=20))
-    )
-    with _renamed_when_whole(cache / FOLDER) as folder, tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isfile() and Path(member.name).name in (*FILES, "batches.meta.txt"):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as aside:
+        source = pooch.create(aside, f"{base}/", registry={name: f"md5:{md5}"}, retry_if_failed=2)
+        try:
+            archive = source.fetch(name, downloader=_downloader())
+        except ValueError as error:
+            raise OSError(f"{url}: {error}") from error
+        with _renamed_when_whole(target) as folder, tarfile.open(archive) as tar:
+            for member in tar:
                 member.name = Path(member.name).name
-                tar.extract(member, folder, filter="data")
-        open_folder(folder)
-    archive.unlink(missing_ok=True)
-    return open_folder(cache / FOLDER)
+                if member.isfile() and member.name in (*FILES, "batches.meta.txt"):
+                    tar.extract(member, folder, filter="data")
+            open_folder(folder)
+    return open_folder(target)
+
+
+def _downloader() -> Any:
+    import pooch  # noqa: PLC0415
+
+    return pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=20)
 
 
 def synthesize(directory: str | Path | None = None, seed: int = 0) -> Dataset:
@@ -101,7 +116,8 @@ def synthesize(directory: str | Path | None = None, seed: int = 0) -> Dataset:
     """
     from ae_core import synthetic  # noqa: PLC0415
 
-    target = Path(directory) if directory else cache_directory() / f"synthetic-{seed}"
+    cached = cache_directory() / f"synthetic-{synthetic.VERSION}-{seed}"
+    target = Path(directory).resolve() if directory else cached
     if directory is None and target.exists():
         return open_folder(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -128,10 +144,11 @@ def _renamed_when_whole(target: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         yield folder
+        folder.chmod(0o755)  # mkdtemp's folders are private; data may be shared
         try:
             folder.rename(target)
-        except OSError:
-            if not target.is_dir():
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from ae_core.architecture import Architecture
-from ae_core.benchmark import title
+from ae_core.phases import title
 from ae_core.records import BenchmarkRecord, Difference, ProfileRecord, StepTime, TrainingRecord
 
 IMAGES_PER_EPOCH = 50_000
@@ -56,10 +56,11 @@ def differences(found: Iterable[Difference]) -> pd.DataFrame:
 def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
     """One row an implementation: milliseconds per image, and ratios within this run.
 
-    Speed-ups refer to the plain loops; the last column to PyTorch with as many threads.
+    Speed-ups refer to the plain loops; the last column to PyTorch on the same device with as many
+    threads.
     """
     plain = next((step for step in record.steps if step.name == "cpu"), None)
-    peers = {step.threads: step for step in record.steps if step.name.startswith("PyTorch")}
+    peers = {(step.device, step.threads): step for step in record.steps if step.peer}
     rows = []
     for step in record.steps:
         low, median, high = (1e3 * t / step.batch_size for t in (step.low, step.median, step.high))
@@ -74,7 +75,8 @@ def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
         if plain:
             row["speed-up"] = f"{plain.median / step.median:.1f}x"
         if peers:
-            row["time / PyTorch's"] = f"{step.median / peers[step.threads].median:.1f}"
+            peer = peers.get((step.device, step.threads))
+            row["time / PyTorch's"] = f"{step.median / peer.median:.1f}" if peer else ""
         rows.append(row)
     return pd.DataFrame(rows)
 

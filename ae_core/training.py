@@ -16,9 +16,9 @@ from ae_core import phases, progress, provenance
 from ae_core.autoencoder import Autoencoder
 from ae_core.checkpoint import Checkpoint, CheckpointError, TrainingState
 from ae_core.cifar10 import Dataset, Images, normalise
-from ae_core.device import Array, peak_host_bytes
+from ae_core.device import Array
+from ae_core.errors import InputError
 from ae_core.records import (
-    DatasetIdentity,
     EpochResult,
     TestResult,
     TrainingRecord,
@@ -53,12 +53,13 @@ def train(
         on_epoch: called after each epoch.
 
     Raises:
-        ValueError: more images asked for than there are.
+        InputError: more images asked for than there are.
         FileExistsError: `checkpoint` exists and `existing` is `refuse`.
         CheckpointError: it can't be read, or belongs to other settings or data.
         TrainingDivergedError: the loss became NaN or infinite.
     """
     _check_counts(settings, dataset)
+    facts = provenance.current()
     autoencoder = Autoencoder(
         phases.create(settings.phase),
         settings.architecture,
@@ -93,14 +94,14 @@ def train(
         test = evaluate(autoencoder, dataset.test.images, settings.test_images)
     parameters = b"".join(tensor.tobytes() for tensor in autoencoder.parameters().values())
     return autoencoder, TrainingRecord(
-        provenance=provenance.current(),
-        dataset=DatasetIdentity.model_validate(dataset.identity),
+        provenance=facts,
+        dataset=dataset.identity,
+        memory=autoencoder.device.memory(),
         settings=settings,
         epochs=tuple(epochs),
         test=test,
+        device=autoencoder.device.name,
         threads=autoencoder.operations.threads,
-        peak_host_bytes=peak_host_bytes(),
-        peak_device_bytes=autoencoder.device.peak_bytes(),
         parameters_digest=hashlib.sha256(parameters).hexdigest(),
     )
 
@@ -191,7 +192,7 @@ def _check_counts(settings: TrainingSettings, dataset: Dataset) -> None:
         ("test_images", settings.test_images, len(dataset.test.images)),
     ):
         if wanted > there:
-            raise ValueError(f"{name}: expected at most {there:,}, found {wanted:,}")
+            raise InputError(f"{name}: expected at most {there:,}, found {wanted:,}")
 
 
 def _refuse_differences(

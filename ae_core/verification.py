@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import numpy.typing as npt
 from ae_core import phases, provenance
 from ae_core.architecture import Architecture
 from ae_core.autoencoder import Autoencoder
+from ae_core.cifar10 import Dataset, normalise
+from ae_core.device import Host
+from ae_core.phases import Operations
 from ae_core.records import Difference, VerificationRecord
 
 HostArray = npt.NDArray[np.floating]
@@ -17,10 +20,11 @@ HostArray = npt.NDArray[np.floating]
 FINITE_DIFFERENCE_TOLERANCE = 1e-5
 """Central differences in float64 with steps of 1e-5 err by about 1e-9 of the gradient's size,
 unless a step crosses a kink of ReLU or pooling; 1e-5 leaves room for one such element."""
-ONE_PASS_TOLERANCE = 1e-5
-"""Float32 rounds by 6e-8; sums of at most 25,600 terms in another order stay well below this."""
+ONE_PASS_TOLERANCE = 2e-5
+"""Float32 against float64: a rounding is 6e-8, and a sequential sum of the 102,400 products that a
+weight gradient of conv1 has for 100 images errs by about 5e-6 of its norm."""
 STEPS_TOLERANCE = 1e-4
-"""Rounding grows from step to step as parameters drift apart: an order of magnitude in 20."""
+"""Rounding carries over from step to step: room for a factor of five over one pass."""
 
 FAR = 1e100
 """Stands for the distance to a NaN, since JSON has no infinity."""
@@ -102,78 +106,112 @@ def check_gradients(
     return found
 
 
-def compare(
-    phase: str,
-    images: HostArray,
-    *,
-    reference: str = "cpu",
-    architecture: Architecture | None = None,
-    steps: int = 20,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
+def verify_gradients(
+    dataset: Dataset, *, per_tensor: int = 10, seed: int = 0
 ) -> VerificationRecord:
-    """Hold a phase against the plain loops: one pass over `images`, then `steps` of training.
-
-    Args:
-        phase: the phase to check.
-        images: `(N, C, H, W)` float32 in [0, 1]; the loss and gradients are those of their mean.
-        reference: the phase to believe.
-        architecture: the network; the book's by default.
-        steps: of training, one image each, from the same parameters in the same order.
-        learning_rate: of those steps.
-        seed: of the parameters.
-    """
-    architecture = architecture or Architecture()
-    results = [
-        dict(_quantities(name, images, architecture, steps, learning_rate, seed))
-        for name in (phase, reference)
-    ]
-    found, expected = results
+    """`check_gradients` of the plain loops at the book's size, as a record."""
+    facts, device = provenance.current(), Host()
     return VerificationRecord(
-        provenance=provenance.current(),
-        phase=phase,
-        reference=reference,
-        architecture=architecture,
-        images=len(images),
-        steps=steps,
-        differences=tuple(
-            difference(
-                name,
-                found[name],
-                expected[name],
-                STEPS_TOLERANCE if name.startswith("after") else ONE_PASS_TOLERANCE,
-            )
-            for name in expected
-        ),
+        provenance=facts,
+        dataset=dataset.identity,
+        device=device.name,
+        phase="cpu",
+        reference=f"central differences in float64, {per_tensor} elements of each tensor",
+        architecture=Architecture(),
+        images=1,
+        steps=0,
+        learning_rate=None,
+        seed=seed,
+        differences=tuple(check_gradients(Architecture(), per_tensor=per_tensor, seed=seed)),
+        memory=device.memory(),
     )
 
 
-def _quantities(
-    phase: str,
-    images: HostArray,
-    architecture: Architecture,
-    steps: int,
-    learning_rate: float,
-    seed: int,
-) -> Iterator[tuple[str, npt.ArrayLike]]:
-    """Everything that two phases must agree on, by name."""
-    operations = phases.create(phase)
-    autoencoder = Autoencoder(operations, architecture, seed=seed, batch_size=len(images))
-    yield "latent", autoencoder.encode(images)
-    yield "reconstruction", autoencoder.reconstruct(images)
-    yield "loss of each image", autoencoder.errors(images)
-    _, gradients = autoencoder.gradients(images)
-    for name, gradient in gradients.items():
-        yield f"gradient of {name}", gradient
+def compare(
+    names: Iterable[str],
+    dataset: Dataset,
+    *,
+    images: int = 100,
+    steps: int = 20,
+    architecture: Architecture | None = None,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> Iterator[VerificationRecord]:
+    """Hold phases against the plain loops in float64: one pass, then some steps of training.
 
+    All start from the same parameters and see the same images in the same order.
+
+    Args:
+        names: the phases to check.
+        dataset: where the images come from.
+        images: how many, from the first, in one batch; loss and gradients are of their mean.
+        steps: of training, one image each.
+        architecture: the network; the book's by default.
+        learning_rate: of those steps.
+        seed: of the parameters.
+
+    Yields:
+        A record a phase, in the order of `names`.
+    """
+    architecture = architecture or Architecture()
+    pixels = normalise(dataset.train.images[:images], architecture.height)
+
+    def quantities(operations: Operations, dtype: npt.DTypeLike) -> dict[str, npt.ArrayLike]:
+        one = Autoencoder(operations, architecture, seed=seed, dtype=dtype, batch_size=images)
+        some = Autoencoder(operations, architecture, seed=seed, dtype=dtype)
+        return _one_pass(one, pixels) | _some_steps(some, pixels, steps, learning_rate)
+
+    expected = quantities(phases.create("cpu"), np.float64)
+    for name in names:
+        facts, operations = provenance.current(), phases.create(name)
+        found = quantities(operations, np.float32)
+        yield VerificationRecord(
+            provenance=facts,
+            dataset=dataset.identity,
+            device=operations.device.name,
+            phase=name,
+            reference="the plain loops in float64",
+            architecture=architecture,
+            images=images,
+            steps=steps,
+            learning_rate=learning_rate,
+            seed=seed,
+            differences=tuple(
+                difference(
+                    quantity,
+                    found[quantity],
+                    expected[quantity],
+                    STEPS_TOLERANCE if quantity.startswith("after") else ONE_PASS_TOLERANCE,
+                )
+                for quantity in expected
+            ),
+            memory=operations.device.memory(),
+        )
+
+
+def _one_pass(autoencoder: Autoencoder, images: HostArray) -> dict[str, npt.ArrayLike]:
+    """What a pass over one batch computes, from buffers that were poisoned before."""
+    autoencoder.poison()
+    found: dict[str, npt.ArrayLike] = {
+        "latent": autoencoder.encode(images),
+        "reconstruction": autoencoder.reconstruct(images),
+        "loss of each image": autoencoder.errors(images),
+    }
+    _, gradients = autoencoder.gradients(images)
+    return found | {f"gradient of {name}": gradient for name, gradient in gradients.items()}
+
+
+def _some_steps(
+    autoencoder: Autoencoder, images: HostArray, steps: int, learning_rate: float
+) -> dict[str, npt.ArrayLike]:
+    """Losses and parameters of `steps` training steps, one image each."""
     if not steps:
-        return
-    autoencoder = Autoencoder(operations, architecture, seed=seed)
-    device = autoencoder.device
-    image, losses = device.empty((1, *images.shape[1:])), device.empty((steps,))
+        return {}
+    device, dtype = autoencoder.device, autoencoder.dtype
+    image, losses = device.empty((1, *images.shape[1:]), dtype), device.empty((steps,), dtype)
+    autoencoder.poison()
     for step in range(steps):
-        device.upload(images[step % len(images)][None], image)
+        device.upload(images[step % len(images)][None].astype(dtype), image)
         autoencoder.step(image, learning_rate, losses[step : step + 1])
-    yield f"after {steps} steps: losses", device.download(losses)
-    for name, tensor in autoencoder.parameters().items():
-        yield f"after {steps} steps: {name}", tensor
+    found: dict[str, npt.ArrayLike] = {f"after {steps} steps: losses": device.download(losses)}
+    return found | {f"after {steps} steps: {n}": t for n, t in autoencoder.parameters().items()}

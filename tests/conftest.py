@@ -17,7 +17,7 @@ SMALL = Architecture(channels=3, height=8, width=8, filters=(6, 4, 4, 6))
 def private_cache(tmp_path_factory: pytest.TempPathFactory):
     """Tests never see or change the user's data, and never download."""
     os.environ["AE_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    for name in (sources.DIRECTORY_VARIABLE, "AE_RUNS_DIR", "AE_COMMAND"):
+    for name in (sources.DIRECTORY_VARIABLE, "AE_RECORDS_DIR", "AE_COMMAND", "AE_BOOK"):
         os.environ.pop(name, None)
 
 

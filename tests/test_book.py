@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ import nbformat
 import papermill
 import pytest
 
-from ae_core import book
-from ae_core.book import BookError
+from ae_core import book, chapters, sources
+from ae_core.chapters import BookError
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
@@ -38,23 +39,21 @@ def small_book(tmp_path, monkeypatch, dataset):
     """A checkout with two chapters; returns its root."""
     for folder in ("book/profiles", "ae_core", "kernels"):
         (tmp_path / folder).mkdir(parents=True)
-    chapters = "".join(f"\n      - file: book/{name}" for name in ("a", "b"))
-    (tmp_path / "_toc.yml").write_text(f"root: book/index\nparts:\n  - chapters:{chapters}\n")
+    listed = "".join(f"\n      - file: book/{name}" for name in ("a", "b"))
+    (tmp_path / "_toc.yml").write_text(f"root: book/index\nparts:\n  - chapters:{listed}\n")
     (tmp_path / "book" / "profiles" / "quick.yml").write_text("a:\n  times: 3\n")
     (tmp_path / "ae_core" / "package.py").write_text("x = 1\n")
     (tmp_path / "kernels" / "k.cu").write_text("// 1\n")
     write_chapter(tmp_path, "a", PARAMETERS, BODY)
     write_chapter(tmp_path, "b", "x: int = 1  # number", "print('b', x)")
-    monkeypatch.setattr(book, "root", lambda: tmp_path)
-    monkeypatch.setattr(book, "kernels_directory", lambda: tmp_path / "kernels")
+    monkeypatch.setattr(chapters, "root", lambda: tmp_path)
+    monkeypatch.setattr(chapters, "kernels_directory", lambda: tmp_path / "kernels")
     monkeypatch.setenv("AE_CIFAR10_DIR", str(dataset.directory))
-    for name in ("AE_RUNS_DIR", "AE_COMMAND", "TQDM_DISABLE"):  # execute() sets them
-        monkeypatch.setenv(name, "")
     return tmp_path
 
 
 def outputs(root: Path, name: str) -> str:
-    notebook = nbformat.read(book.executed_path("quick", name), 4)
+    notebook = nbformat.read(chapters.executed_path("quick", name), 4)
     return "".join(o.text for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
 
 
@@ -68,7 +67,7 @@ def test_chapters_are_executed_with_the_profiles_parameters_and_sources_stay_cle
     assert outputs(small_book, "a") == "xxx\n"
     assert outputs(small_book, "b") == "b 1\n"
     assert (small_book / "book" / "a.ipynb").read_text() == before
-    text = book.executed_path("quick", "a").read_text()
+    text = chapters.executed_path("quick", "a").read_text()
     assert "papermill" not in text
     assert "iopub" not in text
 
@@ -88,9 +87,13 @@ def test_only_what_is_missing_or_changed_runs_again(small_book, capsys):
     (small_book / "book" / "profiles" / "quick.yml").write_text("a:\n  times: 4\n")
     assert ran() == ["a"]
     for path in ("ae_core/package.py", "kernels/k.cu"):
-        (small_book / path).write_text("// 2\n")
+        (small_book / path).write_text("x = 2\n")
         assert ran() == ["a", "b"]
-    book.executed_path("quick", "b").unlink()
+    (small_book / "ae_core" / "package.py").rename(small_book / "ae_core" / "renamed.py")
+    assert ran() == ["a", "b"]
+    (small_book / "ae_core" / "book.py").write_text("# machinery\n")
+    assert ran() == []
+    chapters.executed_path("quick", "b").unlink()
     assert ran() == ["b"]
     book.execute("quick", ["b"], force=True)
     assert "b: executing" in capsys.readouterr().out
@@ -101,8 +104,61 @@ def test_a_failing_chapter_is_named_with_cell_and_error_and_the_rest_is_kept(sma
     with pytest.raises(BookError, match=r"a: cell \d failed: ZeroDivisionError") as caught:
         book.execute("quick", [])
     assert "1 / (times - 3)" in str(caught.value)
-    assert not book.executed_path("quick", "a").exists()
+    assert not chapters.executed_path("quick", "a").exists()
     assert outputs(small_book, "b") == "b 1\n"
+
+
+def test_a_dying_kernel_is_named_with_its_cell_and_the_rest_is_kept(small_book):
+    write_chapter(small_book, "a", PARAMETERS, "import os; os._exit(3)", "print('after')")
+    with pytest.raises(BookError, match=r"a: DeadKernelError(.|\n)*os\._exit\(3\)"):
+        book.execute("quick", [])
+    assert outputs(small_book, "b") == "b 1\n"
+
+
+def test_what_a_cell_writes_to_stderr_is_a_failure(small_book):
+    write_chapter(small_book, "a", PARAMETERS, "import sys; print('careful', file=sys.stderr)")
+    with pytest.raises(BookError, match=r"a: cell \d wrote to stderr:\ncareful"):
+        book.execute("quick", ["a"])
+    assert not chapters.executed_path("quick", "a").exists()
+
+
+RECORDING = """
+import os, pathlib
+folder = pathlib.Path(os.environ["AE_RECORDS_DIR"])
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "r.json").write_text(str(times))
+"""
+
+
+def test_records_and_copy_take_their_place_together(small_book, monkeypatch):
+    write_chapter(small_book, "a", PARAMETERS, RECORDING)
+    book.execute("quick", ["a"])
+    path = chapters.record_path("quick", "r.json")
+    assert path.read_text() == "3"
+    assert "AE_RECORDS_DIR" not in os.environ
+    write_chapter(small_book, "a", PARAMETERS, RECORDING, "1 / 0")
+    with pytest.raises(BookError, match="ZeroDivisionError"):
+        book.execute("quick", ["a"], force=True)
+    assert path.read_text() == "3"
+    path.unlink()
+    write_chapter(small_book, "a", PARAMETERS, RECORDING)
+    with pytest.raises(BookError, match="changed since: records"):
+        chapters.with_outputs("a", "quick")
+    book.execute("quick", ["a"])
+    assert path.read_text() == "3"
+    with pytest.raises(BookError, match=r"no chapter wrote other\.json"):
+        chapters.record_path("quick", "other.json")
+
+
+def test_chapters_must_have_run_on_the_same_data(small_book, tmp_path, monkeypatch):
+    book.execute("quick", ["a"])
+    other = tmp_path / "other"
+    sources.synthesize(other, seed=9)
+    monkeypatch.setenv("AE_CIFAR10_DIR", str(other))
+    book.execute("quick", ["b"])
+    chapters.with_outputs("a", "quick")
+    with pytest.raises(BookError, match="b: stale outputs: changed since: data"):
+        chapters.with_outputs("b", "quick")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +189,7 @@ def test_a_chapter_without_a_parameters_cell_knows_no_parameters(small_book):
 def test_outputs_are_merged_into_the_source(small_book):
     book.execute("quick", [])
     write_chapter(small_book, "a", PARAMETERS, BODY, prose="# New prose")
-    merged = book.with_outputs(source(small_book, "a"), "a", "quick")
+    merged = chapters.with_outputs("a", "quick")
     assert (
         merged["cells"][0]["source"] == ["# New prose"]
         or merged["cells"][0]["source"] == "# New prose"
@@ -148,14 +204,14 @@ def test_outputs_are_merged_into_the_source(small_book):
 
 def test_missing_and_stale_copies_are_refused(small_book):
     with pytest.raises(BookError, match=r"a: no executed copy at .*make book PROFILE=quick"):
-        book.with_outputs(source(small_book, "a"), "a", "quick")
+        chapters.with_outputs("a", "quick")
     book.execute("quick", [])
     write_chapter(small_book, "a", PARAMETERS, BODY + "\nprint(1)")
     (small_book / "ae_core" / "package.py").write_text("x = 2\n")
     with pytest.raises(
         BookError, match="a: stale outputs: changed since: code, package; run: make"
     ):
-        book.with_outputs(source(small_book, "a"), "a", "quick")
+        chapters.with_outputs("a", "quick")
     with pytest.raises(BookError, match="stale"):
         book.build_html("quick")
 
@@ -199,7 +255,7 @@ def test_plain_papermill_works_from_the_root_and_from_book(folder, dataset, tmp_
 
 def test_profiles_fit_the_chapters():
     for path in (ROOT / "book" / "profiles").glob("*.yml"):
-        assert book.read_profile(path.stem)
+        assert chapters.read_profile(path.stem)
 
 
 def test_the_second_chapter_is_parameterised_as_the_readme_says():

@@ -64,13 +64,28 @@ def test_train_writes_a_checkpoint_and_a_record_and_resumes(on_data, tmp_path):
 
 
 def test_verify_passes_and_says_so(on_data, tmp_path):
-    done = run(
-        "verify", "--images", "1", "--steps", "1", *on_data, "--out", str(tmp_path / "v.json")
-    )
+    done = run("verify", "--images", "1", "--steps", "1", *on_data, "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip().splitlines()[-1] == "passed"
     assert "gradient of conv5.biases" in done.stdout
-    assert records.load(tmp_path / "v.json").passed
+    written = {path.name: records.load(path) for path in tmp_path.iterdir()}
+    assert set(written) == {
+        "gradients_cpu.json", "verification_cpu.json", "verification_cpu-parallel.json",
+    }  # fmt: skip
+    assert all(record.passed for record in written.values())
+
+
+def test_records_go_to_their_folder_by_default(on_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("AE_RECORDS_DIR", str(tmp_path))
+    assert run("train", "--images", "1", "--test-images", "0", *on_data).returncode == 0
+    assert records.load(tmp_path / "training_cpu-parallel.json").test is None
+
+
+def test_data_info_tells_what_is_here_and_writes_nothing(on_data, tmp_path, monkeypatch):
+    assert "synthetic stand-in" in run("data", "info", *on_data).stdout
+    monkeypatch.setenv("AE_CACHE_DIR", str(tmp_path / "cache"))
+    assert "none here" in run("data", "info").stdout
+    assert not any(tmp_path.iterdir())
 
 
 def test_bench_measures_both_cpu_phases(on_data, tmp_path):
@@ -88,11 +103,16 @@ def test_bench_measures_both_cpu_phases(on_data, tmp_path):
     [
         (["train", "--data", "/nowhere"], "error: /nowhere: expected a folder"),
         (["train", "--phase", "gpu-9"], "error: phase: expected one of cpu, cpu-parallel"),
-        (["train", "--learning-rate", "-1"], "learning_rate"),
+        (
+            ["train", "--learning-rate", "-1"],
+            "error: learning_rate: Input should be greater",
+        ),
+        (["train", "--phase", "all"], "error: phase: expected one of"),
+        (["train", "--resume"], "error: --resume: expected --checkpoint"),
         (["train", "--epochs", "0"], "--epochs"),
         (["train", "--epochs", "many"], "--epochs"),
         (["train", "--images", "60000"], "images: expected at most 50,000"),
-        (["verify", "--phase", "gpu-9"], "error: phase: expected all or one of"),
+        (["verify", "--phase", "gpu-9"], "error: phase: expected one of"),
         (["bench", "--peer", "jax"], "expected torch"),
         (["book", "execute", "--profile", "fast"], "profile 'fast': expected one of full, quick"),
         (["book", "execute", "99_none"], "unknown chapter 99_none"),

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import html
+import re
+import sys
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ae_core import figures, notes, provenance, tables
+from ae_core import benchmark, figures, notes, progress, provenance, tables
 from ae_core.architecture import Architecture
-from ae_core.profiling import profile_operations, summary
-from ae_core.records import BenchmarkRecord, DatasetIdentity, TrainingSettings
+from ae_core.cifar10 import Identity
+from ae_core.profiling import profile_operations
+from ae_core.records import TrainingSettings
 from ae_core.training import train
 from tests.conftest import SMALL
 
@@ -19,13 +24,10 @@ def drawn(dataset):
     """Every figure of the book, as SVG text by name."""
     settings = TrainingSettings(architecture=SMALL, epochs=2, images=4, test_images=4)
     images = np.random.default_rng(0).random((3, 3, 8, 8), dtype=np.float32)
-    bench = BenchmarkRecord(
-        provenance=provenance.current(),
-        dataset=DatasetIdentity.model_validate(dataset.identity),
-        architecture=SMALL,
-        steps=(summary("cpu", 1, 1, [0.3, 0.4]), summary("PyTorch, CPU", 1, 1, [0.01, 0.02])),
-    )
-    profile = profile_operations("cpu", images, steps=2, architecture=SMALL)
+    bench = benchmark.benchmark({"cpu": 3}, dataset)
+    peer = bench.steps[0].model_copy(update={"name": "PyTorch", "peer": True})
+    bench = bench.model_copy(update={"steps": (*bench.steps, peer)})
+    profile = profile_operations("cpu", dataset, images=2, steps=2, architecture=SMALL)
     return {
         "class samples": figures.class_samples(dataset, 2),
         "network": figures.network_diagram(Architecture()),
@@ -45,11 +47,18 @@ def test_figures_are_svg_that_follows_the_readers_theme(drawn):
         assert figures.INK not in text and figures.MUTED not in text, name
 
 
-def test_no_text_is_black_and_no_ground_is_white(drawn):
+def test_all_text_is_drawn_in_the_themes_ink(drawn):
+    """Matplotlib leaves the fill out where it is black, so each text must have one."""
     for name, figure in drawn.items():
-        text = figures.svg(figure)
-        assert "fill: #000000" not in text, name
-        assert "fill: #ffffff" not in text, name
+        texts = re.findall(r"<text [^>]*>", figures.svg(figure))
+        assert texts, name
+        for text in texts:
+            assert "fill: var(--ink)" in text, f"{name}: {text}"
+
+
+def test_no_ground_is_painted(drawn):
+    for name, figure in drawn.items():
+        assert "fill: #ffffff" not in figures.svg(figure), name
 
 
 def test_figures_come_out_the_same_each_time(dataset):
@@ -80,3 +89,46 @@ def test_provenance_is_told_in_full(monkeypatch):
     text = shown[0].data
     for part in (facts.cpu, facts.python, f"numpy {facts.versions['numpy']}", "&lt;out&gt;"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("synthetic", "not CIFAR-10's"), ("other", "ran on some label")]
+)
+def test_chapters_say_which_data_they_used(monkeypatch, kind, words):
+    shown = []
+    monkeypatch.setattr(notes, "display", shown.append)
+    notes.data(SimpleNamespace(identity=Identity(kind, "some label", "0")))
+    text = html.unescape(shown[0].data)
+    assert words in text
+    assert ("warning" in text) == (kind == "synthetic")
+
+
+def test_measured_numbers_are_printed_where_no_book_shows_them(capsys, monkeypatch):
+    notes.numbers(speed=np.float32(12.5))
+    assert "speed = 12.5" in capsys.readouterr().out
+    monkeypatch.setenv("AE_BOOK", "1")
+    notes.numbers(speed=12.5)
+    assert "speed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("terminal", "kernel", "quiet", "shown"),
+    [
+        (False, False, False, False),
+        (True, False, False, True),
+        (False, True, False, True),
+        (False, True, True, False),
+    ],
+)
+def test_progress_shows_only_where_someone_watches(monkeypatch, terminal, kernel, quiet, shown):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys) if kernel else monkeypatch.delitem(
+        sys.modules, "ipykernel", raising=False
+    )
+    monkeypatch.setenv("TQDM_DISABLE", "1") if quiet else monkeypatch.delenv(
+        "TQDM_DISABLE", raising=False
+    )
+    options = {}
+    monkeypatch.setattr(progress, "tqdm", lambda **given: options.update(given))
+    progress.bar(10, "x")
+    assert options["disable"] != shown

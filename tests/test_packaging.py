@@ -20,7 +20,8 @@ CONDA_ONLY = {"python", "cuda-version", "pip"}
 
 def split(requirement: str) -> tuple[str, str]:
     """Name and version; `==`, conda's `=` and a trailing `.*` all mean the same here."""
-    name, relation, number = re.fullmatch(r"([\w-]+)\s*([<>=]*)(.*)", requirement).groups()
+    pattern = r"([\w-]+)(?:\[\w+\])?\s*([<>=]*)(.*)"
+    name, relation, number = re.fullmatch(pattern, requirement).groups()
     return name, ("=" if relation in ("=", "==") else relation) + number.removesuffix(".*")
 
 
@@ -64,7 +65,7 @@ def test_an_installed_wheel_works(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     program = (
         "import ae_core, numpy as np\n"
-        "from ae_core import cuda, phases, records\n"
+        "from ae_core import cuda, phases, provenance\n"
         "from ae_core.architecture import Architecture\n"
         "from ae_core.autoencoder import Autoencoder\n"
         f"assert ae_core.__file__.startswith({str(tmp_path)!r}), ae_core.__file__\n"
@@ -96,3 +97,36 @@ def test_nothing_heavy_or_optional_is_imported_with_the_package():
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "extras"),
+    [
+        (None, ".[dev]"),
+        ("| NVIDIA-SMI 580.1   Driver Version: 580.1   CUDA Version: 13.0 |", ".[dev,cuda13]"),
+        ("| NVIDIA-SMI 610.2   KMD Version: 610.2   CUDA UMD Version: 13.3 |", ".[dev,cuda13]"),
+        ("| NVIDIA-SMI 535.1   Driver Version: 535.1   CUDA Version: 12.2 |", ".[dev,cuda12]"),
+        ("| NVIDIA-SMI 470.1   Driver Version: 470.1   CUDA Version: 11.4 |", ".[dev]"),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the driver", ".[dev]"),
+    ],
+)
+def test_make_picks_the_cuda_extra_by_the_driver(tmp_path, answer, extras):
+    """What `make` would install, without installing it."""
+    if answer:
+        (tmp_path / "nvidia-smi").write_text(f'#!/bin/sh\necho "{answer}"\n')
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", "test"],
+        cwd=ROOT, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (installed,) = re.findall(r"--editable '(.*)'", done.stdout)
+    assert installed == extras
+
+
+def test_the_readmes_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)#]+)\)", text)
+    assert targets
+    for target in targets:
+        assert (ROOT / target).exists(), target

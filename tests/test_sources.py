@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from ae_core import cifar10, sources
+from ae_core import cifar10, sources, synthetic
 from ae_core.cifar10 import FILES, DataError
 from ae_core.sources import find
 
@@ -41,8 +41,8 @@ def test_without_a_network_the_stand_in_is_used_and_said(empty_cache, dataset, m
         raise ConnectionError("no route to host")
 
     empty_cache.mkdir()
-    (empty_cache / "synthetic-0").symlink_to(dataset.directory)
-    monkeypatch.setattr(cifar10, "fetch", unreachable)
+    (empty_cache / f"synthetic-{synthetic.VERSION}-0").symlink_to(dataset.directory)
+    monkeypatch.setattr(sources, "fetch", unreachable)
     with pytest.warns(UserWarning, match="downloading failed.*synthetic stand-in"):
         assert find().identity.kind == "synthetic"
 
@@ -90,7 +90,7 @@ def test_an_archive_with_another_checksum_leaves_nothing(server, empty_cache, mo
     site, url, seen = server
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     (site / "cifar-10-binary.tar.gz").write_bytes(b"half an archive")
-    with pytest.raises(ValueError, match="hash"):
+    with pytest.raises(OSError, match="hash"):
         sources.fetch(url, hashlib.md5(b"a whole archive").hexdigest())
     assert not any(empty_cache.iterdir())
     assert len(seen) == 3  # tried again twice
@@ -108,6 +108,27 @@ def test_an_archive_of_something_else_leaves_no_data(server, empty_cache):
     assert not any(path.is_dir() for path in empty_cache.iterdir())
 
 
+def test_what_is_here_is_told_without_a_download(empty_cache, folder, monkeypatch):
+    monkeypatch.setattr(sources, "fetch", lambda: pytest.fail("downloaded"))
+    assert sources.locate() is None
+    assert not empty_cache.exists()
+    assert sources.locate(folder).directory == folder
+
+
+def test_another_page_in_place_of_the_archive_counts_as_no_network(
+    server, empty_cache, monkeypatch, dataset
+):
+    """As behind a hotel's log-in page."""
+    site, url, _ = server
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    (site / "cifar-10-binary.tar.gz").write_bytes(b"<html>please log in</html>")
+    fetch = sources.fetch
+    monkeypatch.setattr(sources, "fetch", lambda: fetch(url))
+    monkeypatch.setattr(sources, "synthesize", lambda: dataset)
+    with pytest.warns(UserWarning, match="hash"):
+        assert find() is dataset
+
+
 def test_two_at_once_do_not_collide(server, archive, empty_cache):
     site, url, _ = server
     (site / "cifar-10-binary.tar.gz").write_bytes(archive)
@@ -123,6 +144,13 @@ def test_synthesis_refuses_a_folder_with_files(tmp_path):
     with pytest.raises(FileExistsError, match="expected a new or empty folder"):
         sources.synthesize(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_synthesis_fills_an_empty_folder_even_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(sources.synthesize(".").test.images) == 10_000
+    assert sorted(path.name for path in tmp_path.iterdir())[0] == cifar10.SYNTHETIC_MARKER
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_an_interrupted_synthesis_leaves_nothing(tmp_path, monkeypatch):

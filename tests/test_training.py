@@ -29,8 +29,9 @@ def test_the_loss_falls_and_the_record_tells_it(dataset):
     assert record.test.images == 20
     assert record.test.mse < losses[0]
     assert record.dataset.kind == "synthetic"
-    assert record.peak_host_bytes > 2**20
-    assert record.peak_device_bytes is None
+    assert record.memory.host > 2**20
+    assert record.memory.device is None
+    assert record.device == record.provenance.cpu
     assert record.seconds_per_image > 0
 
 

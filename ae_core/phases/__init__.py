@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from ae_core.device import Array, Device
+from ae_core.errors import InputError
 
 
 class Operations(Protocol):
@@ -81,13 +82,27 @@ PHASES = {
 }
 
 
+def named(name: str) -> Phase:
+    """The table's entry for `name`.
+
+    Raises:
+        InputError: no phase has this name.
+    """
+    if name not in PHASES:
+        raise InputError(f"phase: expected one of {', '.join(PHASES)}, found {name!r}")
+    return PHASES[name]
+
+
+def title(name: str) -> str:
+    """How the book calls a phase, or a library measured beside them."""
+    return PHASES[name].title if name in PHASES else name
+
+
 def create(name: str) -> Operations:
     """The operations of the phase called `name`; its module is imported only now.
 
     Raises:
-        ValueError: no phase has this name.
+        InputError: no phase has this name.
     """
-    if name not in PHASES:
-        raise ValueError(f"phase: expected one of {', '.join(PHASES)}, found {name!r}")
-    phase = PHASES[name]
+    phase = named(name)
     return cast(Operations, getattr(import_module(phase.module), phase.implementation)())

@@ -53,14 +53,14 @@ def conv2d_weight_gradient(x: Array, dy: Array, dw: Array) -> None:
     K = dy.shape[1]
     for k in range(K):
         for c in range(C):
-            for u in range(3):
-                for v in range(3):
-                    total = x.dtype.type(0)
-                    for n in range(N):
-                        for i in range(max(0, 1 - u), min(H, H + 1 - u)):
-                            for j in range(max(0, 1 - v), min(W, W + 1 - v)):
-                                total += dy[n, k, i, j] * x[n, c, i + u - 1, j + v - 1]
-                    dw[k, c, u, v] = total
+            dw[k, c] = 0
+            for n in range(N):
+                for i in range(H):
+                    for j in range(W):
+                        for u in range(3):
+                            for v in range(3):
+                                if 0 <= i + u - 1 < H and 0 <= j + v - 1 < W:
+                                    dw[k, c, u, v] += dy[n, k, i, j] * x[n, c, i + u - 1, j + v - 1]
 
 
 def bias_forward(y: Array, biases: Array) -> None:

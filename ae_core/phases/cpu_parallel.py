@@ -109,7 +109,7 @@ def _on_all_cores(loops: Any) -> Any:
     The copy has a name of its own because Numba's cache tells functions apart by name and not by
     how they were compiled.
     """
-    name = f"{loops.__name__}_parallel"
+    name = "_".join([loops.__name__, "parallel", *sorted(FAST_MATH)])
     copy = FunctionType(loops.__code__, loops.__globals__, name)
     copy.__qualname__ = name
     return staticmethod(njit(parallel=True, cache=True, fastmath=FAST_MATH)(copy))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sphinx.util import logging
 
-from ae_core import book
+from ae_core import chapters
 
 log = logging.getLogger(__name__)
 
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 def show_outputs(app, docname, source):
     if Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
-    profile = os.environ.get(book.PROFILE_VARIABLE, "quick")
+    profile = os.environ.get(chapters.PROFILE_VARIABLE, "quick")
     try:
-        notebook = book.with_outputs(json.loads(source[0]), Path(docname).name, profile)
-    except book.BookError as error:
+        notebook = chapters.with_outputs(Path(docname).name, profile)
+    except chapters.BookError as error:
         log.warning("%s", error, location=docname, type="book", subtype="stale")
         return
     source[0] = json.dumps(notebook)

@@ -5,18 +5,19 @@ import os
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from ae_core import book, headline, records
+from ae_core import chapters, headline
+from ae_core.errors import InputError
 
 
 class PhaseTable(SphinxDirective):
     def run(self):
-        profile = os.environ.get(book.PROFILE_VARIABLE, "quick")
-        folder = book.root() / "runs" / profile / "records"
+        profile = os.environ.get(chapters.PROFILE_VARIABLE, "quick")
         try:
-            lines = headline.markdown(folder)
-        except records.RecordError as error:
+            names = (headline.BENCHMARK, headline.TRAINING)
+            lines = headline.markdown(*(chapters.record_path(profile, name) for name in names))
+        except InputError as error:
             return [self.state.document.reporter.warning(str(error), line=self.lineno)]
-        return self.parse_text_to_nodes(StringList(lines, source=str(folder)))
+        return self.parse_text_to_nodes(StringList(lines, source="records"))
 
 
 def setup(app):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -168,15 +169,19 @@ def test_sgd(phase, random):
     np.testing.assert_allclose(parameters, expected, rtol=1e-15)
 
 
-def test_two_runs_of_the_parallel_loops_are_bitwise_equal(random):
+def test_results_do_not_depend_on_the_number_of_threads(random):
     x = random.standard_normal((1, 32, 16, 16)).astype(np.float32)
     weights = random.standard_normal((64, 32, 3, 3)).astype(np.float32)
     results = []
-    for _ in range(2):
-        y = poison(1, 64, 16, 16, dtype=np.float32)
-        phases.create("cpu-parallel").conv2d_forward(x, weights, y)
-        results.append(y)
-    np.testing.assert_array_equal(*results)
+    for threads in (1, numba.config.NUMBA_NUM_THREADS, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        y, dw = poison(1, 64, 16, 16, dtype=np.float32), poison(64, 32, 3, 3, dtype=np.float32)
+        operations = phases.create("cpu-parallel")
+        operations.conv2d_forward(x, weights, y)
+        operations.conv2d_weight_gradient(x, y, dw)
+        results.append(np.concatenate([y.ravel(), dw.ravel()]))
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[1], results[2])
 
 
 def test_an_unknown_phase_is_refused_by_name():

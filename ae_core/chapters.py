@@ -1,0 +1,204 @@
+"""A chapter's source, its executed copy, and whether the copy still belongs to the source.
+
+`book/NAME.ipynb` is the source: clean, reviewed, what readers open. `runs/PROFILE/NAME/` holds the
+copy that was executed and the records that it wrote; the copy knows what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ae_core import machine, provenance
+from ae_core.cuda import kernels_directory
+from ae_core.errors import InputError
+
+PROFILE_VARIABLE = "AE_PROFILE"
+VERSIONED = (*provenance.PACKAGES, "matplotlib", "seaborn", "pandas", "papermill", "ipykernel")
+RECORDS = "records"
+MACHINERY = ("book.py", "chapters.py", "pages.py", "__main__.py")
+"""Modules that no chapter imports: a change there leaves outputs as they are."""
+Notebook = dict[str, Any]
+
+
+class BookError(InputError):
+    """The book can't be made: says which chapter, what is wrong, and what to do."""
+
+
+def root() -> Path:
+    """The checkout, which holds the chapters.
+
+    Raises:
+        BookError: the package runs from an installed wheel.
+    """
+    found = provenance.checkout()
+    if not found:
+        raise BookError("the chapters live in the repository: run this from a checkout of it")
+    return found
+
+
+def names() -> list[str]:
+    """Names of the notebooks in the table of contents, in order: `01_problem`, ..."""
+    toc = yaml.safe_load((root() / "_toc.yml").read_text("utf8"))
+    files = [c["file"] for part in toc["parts"] for c in part["chapters"]]
+    return [Path(f).name for f in files if (root() / f"{f}.ipynb").exists()]
+
+
+def source_path(chapter: str) -> Path:
+    """The chapter's source."""
+    return root() / "book" / f"{chapter}.ipynb"
+
+
+def run_path(profile: str, chapter: str) -> Path:
+    """The folder of a chapter's executed copy and of the records that it wrote."""
+    return root() / "runs" / profile / chapter
+
+
+def executed_path(profile: str, chapter: str) -> Path:
+    """The executed copy of a chapter."""
+    return run_path(profile, chapter) / f"{chapter}.ipynb"
+
+
+def record_path(profile: str, name: str) -> Path:
+    """The record that some chapter wrote under this file name.
+
+    Raises:
+        BookError: no executed chapter wrote it.
+    """
+    for chapter in names():
+        path = run_path(profile, chapter) / RECORDS / name
+        if path.exists():
+            return path
+    raise BookError(f"no chapter wrote {name}; run: make book PROFILE={profile}")
+
+
+def read_profile(profile: str) -> dict[str, dict[str, Any]]:
+    """The parameters of each chapter under a profile, checked against the chapters' own.
+
+    Raises:
+        BookError: no such profile, chapter or parameter, or a value of another type.
+    """
+    import papermill  # noqa: PLC0415
+
+    path = root() / "book" / "profiles" / f"{profile}.yml"
+    if not path.exists():
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml")))
+        raise BookError(f"profile {profile!r}: expected one of {there}")
+    found = yaml.safe_load(path.read_text("utf8")) or {}
+    for chapter, values in found.items():
+        if chapter not in names():
+            raise BookError(f"{path}: {chapter}: no such chapter in _toc.yml")
+        known = papermill.inspect_notebook(str(source_path(chapter)))
+        for name, value in values.items():
+            if name not in known:
+                raise BookError(
+                    f"{path}: {chapter}: no parameter {name!r}; it has {', '.join(known)}"
+                )
+            expected, given = known[name]["inferred_type_name"], type(value).__name__
+            if given != expected and (expected, given) != ("float", "int"):
+                raise BookError(f"{path}: {chapter}: {name}: expected {expected}, found {value!r}")
+    return found
+
+
+def inputs_of(chapter: str, parameters: dict[str, Any], data: str) -> dict[str, str]:
+    """Digests of all that an execution depends on, by name, so that a difference can be named."""
+    source = read(source_path(chapter))
+    code = [(cell["source"], cell["metadata"].get("tags", [])) for cell in code_cells(source)]
+    gpu = machine.gpu()
+    return {
+        "code": _digest(json.dumps(code)),
+        "parameters": _digest(json.dumps(parameters, sort_keys=True)),
+        "package": digest_files(root() / "ae_core", (".py",), but=MACHINERY),
+        "kernels": digest_files(kernels_directory(), (".cu", ".cuh", ".h")),
+        "versions": _digest(sys.version, *map(_version, VERSIONED)),
+        "gpu": f"{gpu.model}, {gpu.driver}" if gpu else "none",
+        "data": data,
+    }
+
+
+def with_outputs(chapter: str, profile: str) -> Notebook:
+    """The chapter's source with the outputs of its executed copy.
+
+    Raises:
+        BookError: the copy is missing or stale; says why, and the command that makes it anew.
+    """
+    path = executed_path(profile, chapter)
+    again = f"run: make book PROFILE={profile}"
+    if not path.exists():
+        raise BookError(f"{chapter}: no executed copy at {path.relative_to(root())}; {again}")
+    parameters = read_profile(profile).get(chapter, {})
+    data = data_digest(profile)
+    changed = differences(profile, chapter, inputs_of(chapter, parameters, data))
+    if changed:
+        raise BookError(f"{chapter}: stale outputs: changed since: {', '.join(changed)}; {again}")
+    source, executed = read(source_path(chapter)), read(path)
+    outputs = iter(code_cells(executed))
+    cells = []
+    for cell in source["cells"]:
+        if cell["cell_type"] == "code":
+            done = next(outputs)
+            if "injected-parameters" in done["metadata"].get("tags", []):
+                cells.append(done)
+                done = next(outputs)
+            cell |= {k: done[k] for k in ("outputs", "execution_count")}
+        cells.append(cell)
+    language = executed["metadata"].get("language_info", {})
+    return {**source, "cells": cells, "metadata": {**source["metadata"], "language_info": language}}
+
+
+def data_digest(profile: str) -> str:
+    """The data that all chapters must have run on: that of the first which was executed."""
+    paths = [executed_path(profile, chapter) for chapter in names()]
+    return next((made_from(path)["data"] for path in paths if path.exists()), "")
+
+
+def differences(profile: str, chapter: str, inputs: dict[str, str]) -> list[str]:
+    """What of a chapter's inputs, or of the records it wrote, is not as it was when it ran."""
+    path = executed_path(profile, chapter)
+    if not path.exists():
+        return ["everything"]
+    then = made_from(path)
+    now = {**inputs, "records": digest_files(run_path(profile, chapter) / RECORDS, (".json",))}
+    return [name for name in now if then.get(name) != now[name]]
+
+
+def made_from(path: Path) -> dict[str, str]:
+    """The digests of what an executed copy was made from."""
+    return dict(read(path)["metadata"].get("ae", {}).get("made_from", {}))
+
+
+def code_cells(notebook: Notebook) -> list[dict[str, Any]]:
+    """The notebook's code cells, in order."""
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def read(path: Path) -> Notebook:
+    """A notebook as JSON, its sources joined to strings."""
+    notebook: Notebook = json.loads(path.read_text("utf8"))
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+    return notebook
+
+
+def digest_files(folder: Path, suffixes: tuple[str, ...], but: tuple[str, ...] = ()) -> str:
+    """One digest over names and contents of the files below `folder` with these suffixes."""
+    names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix in suffixes)
+    wanted = sorted(set(names) - set(but))
+    return _digest(*(part for n in wanted for part in (n, (folder / n).read_text("utf8"))))
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return f"{package} absent"
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

@@ -1,0 +1,9 @@
+"""The error that a person can mend."""
+
+
+class InputError(ValueError):
+    """Something given is not what it should be.
+
+    The message says what was expected, what was found and what to do, naming the file or
+    parameter; the command line prints it without a traceback.
+    """

@@ -1,0 +1,59 @@
+"""Facts of the machine: its processor and its card."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA card, as its driver names it."""
+
+    model: str
+    driver: str
+    memory_bytes: int
+    compute_capability: str
+
+
+def cpu_model() -> str:
+    """The processor's name, as well as the system knows it."""
+    if sys.platform == "darwin":
+        return output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def gpu() -> Gpu | None:
+    """The first card that the driver lists; None without one."""
+    fields = "name,driver_version,memory.total,compute_cap"
+    answer = output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    try:
+        model, driver, mebibytes, capability = (answer or "").splitlines()[0].split(", ")
+        return Gpu(
+            model=model,
+            driver=driver,
+            memory_bytes=int(mebibytes) * 2**20,
+            compute_capability=capability,
+        )
+    except (IndexError, ValueError):
+        return None
+
+
+def output(*command: str) -> str | None:
+    """What a command prints; None if it is not there, fails, or takes half a minute."""
+    if not shutil.which(command[0]):
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except subprocess.TimeoutExpired:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
