@@ -63,7 +63,8 @@ class Autoencoder:
         image = self.input.dimension
         self._images = empty((batch_size, *image), self.dtype)
         self._output_gradient = empty((batch_size, *image), self.dtype)
-        self._loss = empty((batch_size,), self.dtype)
+        self.loss = empty((batch_size,), self.dtype)
+        """Each image's mean squared error `(batch_size,)`, as `gradients` or `errors` left it."""
         self._batch = batch_size
 
     def step(self, images: Array, learning_rate: float, loss: Array) -> None:
@@ -109,9 +110,9 @@ class Autoencoder:
                 self.output.forward(),
                 self.input.output,
                 self._output_gradient[:batch],
-                self._loss[:batch],
+                self.loss[:batch],
             )
-            errors[rows] = self.device.download(self._loss[:batch])
+            errors[rows] = self.device.download(self.loss[:batch])
             if progress:
                 progress(batch)
         return errors
@@ -122,11 +123,11 @@ class Autoencoder:
         Keys are those of `parameters`, and `image` if `image_gradient` was asked for.
         """
         (rows,) = self._batches(images)
-        self._differentiate(self.input.output, self._loss[rows])
+        self._differentiate(self.input.output, self.loss[rows])
         found = self._tensors(self.device.download(self._gradients))
         if self.input.needs_gradient:
             found["image"] = self.device.download(self.input.gradient)
-        return float(self.device.download(self._loss[rows]).mean()), found
+        return float(self.device.download(self.loss[rows]).mean()), found
 
     def parameters(self) -> dict[str, HostArray]:
         """Host copies of all parameters: `conv1.weights` `(256, 3, 3, 3)`, `conv1.biases`, ..."""
@@ -157,7 +158,7 @@ class Autoencoder:
 
     def poison(self) -> None:
         """Fill every activation and gradient with NaN, so that an element left unwritten shows."""
-        buffers = [self._gradients, self._output_gradient, self._loss]
+        buffers = [self._gradients, self._output_gradient, self.loss]
         for buffer in [*buffers, *(b for layer in self.layers for b in layer.buffers)]:
             self.device.upload(np.full(buffer.shape, np.nan, self.dtype), buffer)
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ae_core import phases, verification
+from ae_core import phases
 from ae_core.architecture import Architecture
 from ae_core.phases.cpu_parallel import CpuParallel
-from ae_core.verification import check_gradients, compare, difference
+from ae_core.verification import GRADIENT_TOLERANCE, check_gradients, compare, difference
 from tests.conftest import SMALL
 
 
@@ -74,10 +74,18 @@ def test_differences_are_what_they_say():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_never_passes(bad):
-    assert not difference("x", [1.0, bad], [1.0, 2.0], verification.STEPS_TOLERANCE).passed
-    assert not difference("x", [1.0, bad], [1.0, bad], verification.STEPS_TOLERANCE).passed
+    assert not difference("x", [1.0, bad], [1.0, 2.0], 1.0).passed
+    assert not difference("x", [1.0, bad], [1.0, bad], 1.0).passed
 
 
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"expected shape \(2,\), found \(3,\)"):
         difference("x", np.zeros(3), np.zeros(2), 1)
+
+
+def test_a_small_fault_in_one_element_is_beyond_tolerance(random):
+    """Tolerances are for rounding: one forgotten product in a gradient does not pass."""
+    reference = random.standard_normal((128, 256, 3, 3))
+    found = reference.copy()
+    found[5, 7, 1, 1] += 1
+    assert not difference("gradient of x", found, reference, GRADIENT_TOLERANCE).passed

@@ -63,11 +63,10 @@ def correlate(padded: Array, weights: Array, rows: Array, y: Array) -> None:
             w10, w11, w12 = w[1, 0], w[1, 1], w[1, 2]
             w20, w21, w22 = w[2, 0], w[2, 1], w[2, 2]
             for p in range(M):
-                out[p] += (
-                    w00 * above[p] + w01 * above[p + 1] + w02 * above[p + 2]
-                    + w10 * level[p] + w11 * level[p + 1] + w12 * level[p + 2]
-                    + w20 * below[p] + w21 * below[p + 1] + w22 * below[p + 2]
-                )  # fmt: skip
+                top = w00 * above[p] + w01 * above[p + 1] + w02 * above[p + 2]
+                middle = w10 * level[p] + w11 * level[p + 1] + w12 * level[p + 2]
+                bottom = w20 * below[p] + w21 * below[p + 1] + w22 * below[p + 2]
+                out[p] += top + middle + bottom
         for i in range(H):
             y[n, k, i] = out[i * S : i * S + W]
 
