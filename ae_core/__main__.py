@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -229,6 +230,7 @@ def _save(record: records.Record, out: Path) -> None:
 
 def main() -> None:
     """Run the command line; what a person can mend is told in a line, not a traceback."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         app()
     except (InputError, ArithmeticError, OSError, ImportError) as error:

@@ -45,8 +45,9 @@ def find(directory: str | Path | None = None) -> Dataset:
     try:
         return fetch()
     except OSError as error:  # no route, no name, refused, timed out, or another's page
+        reason = error if type(error) is OSError else type(error).__name__
         warnings.warn(
-            f"CIFAR-10 is not here and downloading failed ({error}): using the synthetic "
+            f"CIFAR-10 is not here and downloading failed ({reason}): using the synthetic "
             f"stand-in. For the real images set {DIRECTORY_VARIABLE} to a folder with {FILES[0]} "
             f"and the other batches.",
             stacklevel=2,
