@@ -78,6 +78,16 @@ class Autoencoder:
         self._differentiate(images, loss)
         self.operations.sgd(self._parameters, self._gradients, learning_rate)
 
+    def warm_up(self) -> None:
+        """Run every operation of a step once and change no parameter.
+
+        What happens only the first time (compiling, loading, touching memory) is then done.
+        """
+        nothing = np.zeros((self.batch_size, *self.input.dimension), self.dtype)
+        self.device.upload(nothing, self._images)
+        self.step(self._images, 0.0, self.loss)
+        self.device.synchronize()
+
     def encode(self, images: HostArray) -> HostArray:
         """Latent features `(N, latent_features)` of host images, any number of them."""
         features = np.empty((len(images), self.architecture.latent_features), self.dtype)

@@ -44,11 +44,9 @@ def find(directory: str | Path | None = None) -> Dataset:
         return here
     try:
         return fetch()
-    except OSError as error:  # no route, no name, refused, timed out, or another's page
-        reason = error if type(error) is OSError else type(error).__name__
+    except OSError as error:
         warnings.warn(
-            f"CIFAR-10 is not here and downloading failed ({reason}): using the synthetic "
-            f"stand-in. For the real images set {DIRECTORY_VARIABLE} to a folder with {FILES[0]} "
+            f"CIFAR-10 is not here. {error}. Using the synthetic stand-in. For the real images set {DIRECTORY_VARIABLE} to a folder with {FILES[0]} "
             f"and the other batches.",
             stacklevel=2,
         )
@@ -92,8 +90,9 @@ def fetch(url: str = ARCHIVE_URL, md5: str = ARCHIVE_MD5) -> Dataset:
         source = pooch.create(aside, f"{base}/", registry={name: f"md5:{md5}"}, retry_if_failed=2)
         try:
             archive = source.fetch(name, downloader=_downloader())
-        except ValueError as error:
-            raise OSError(f"{url}: {error}") from error
+        except (OSError, ValueError) as error:  # no route, no name, refused, or another's page
+            reason = "another checksum" if isinstance(error, ValueError) else type(error).__name__
+            raise OSError(f"Downloading {url} failed ({reason})") from error
         with _renamed_when_whole(target) as folder, tarfile.open(archive) as tar:
             for member in tar:
                 member.name = Path(member.name).name

@@ -75,6 +75,7 @@ def train(
         _refuse_differences(path, saved.state, settings, dataset)
         autoencoder.load_parameters(saved.parameters)
         epochs = list(saved.state.epochs)
+    autoencoder.warm_up()
     staged_images = max(STAGED_IMAGES // settings.batch_size, 1) * settings.batch_size
     staging = autoencoder.device.empty((staged_images, *autoencoder.input.dimension))
     losses = autoencoder.device.empty((settings.images,))

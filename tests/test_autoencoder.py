@@ -54,6 +54,14 @@ def test_a_step_goes_down_the_gradient(images):
     assert autoencoder.errors(images[:2]).mean() < loss.mean()
 
 
+def test_warming_up_changes_no_bit(images):
+    autoencoder = create(batch_size=2)
+    before = autoencoder.parameters()
+    autoencoder.warm_up()
+    for name, tensor in autoencoder.parameters().items():
+        assert tensor.tobytes() == before[name].tobytes()
+
+
 def test_parameters_come_back_as_they_were_loaded(images):
     source, target = create(seed=1), create(seed=2)
     assert not np.array_equal(source.encode(images), target.encode(images))
