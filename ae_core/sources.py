@@ -46,8 +46,8 @@ def find(directory: str | Path | None = None) -> Dataset:
         return fetch()
     except OSError as error:
         warnings.warn(
-            f"CIFAR-10 is not here. {error}. Using the synthetic stand-in. For the real images set {DIRECTORY_VARIABLE} to a folder with {FILES[0]} "
-            f"and the other batches.",
+            f"CIFAR-10 is not here. {error}. Using the synthetic stand-in. For the real images set "
+            f"{DIRECTORY_VARIABLE} to a folder with {FILES[0]} and the other batches.",
             stacklevel=2,
         )
     return synthesize()
