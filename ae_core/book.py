@@ -34,9 +34,8 @@ def execute(profile: str, only: list[str], *, force: bool = False) -> None:
     parameters = chapters.read_profile(profile)
     unknown = set(only) - set(chapters.names())
     if unknown:
-        raise BookError(
-            f"unknown chapter {', '.join(sorted(unknown))}: {', '.join(chapters.names())}"
-        )
+        there = ", ".join(chapters.names())
+        raise BookError(f"unknown chapter {', '.join(sorted(unknown))}: there are {there}")
     dataset = sources.find()
     print(f"data: {dataset.identity.label} ({dataset.directory})", flush=True)
     failures = []
@@ -85,9 +84,8 @@ def build_html(profile: str) -> Path:
         lines = done.stdout.splitlines()
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-20:]
         raise BookError("building the HTML failed:\n" + "\n".join(told))
-    problems = list(
-        pages.faults(html, [f"book/{chapter}" for chapter in ("index", *chapters.names())])
-    )
+    expected = [f"book/{chapter}" for chapter in ("index", *chapters.names())]
+    problems = list(pages.faults(html, expected))
     if problems:
         raise BookError("the HTML has faults:\n" + "\n".join(problems))
     return html / "index.html"
@@ -106,10 +104,7 @@ def _execute_one(
     from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
 
-    source, target = (
-        chapters.root() / "book" / f"{chapter}.ipynb",
-        chapters.run_path(profile, chapter),
-    )
+    source, target = chapters.source_path(chapter), chapters.run_path(profile, chapter)
     aside = target.with_name(f"{chapter}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     (aside / chapters.RECORDS).mkdir(parents=True)
