@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -98,6 +99,7 @@ def train(
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{first['loc'][0]}: {first['msg']}, found {first['input']}") from None
+    target = _writable(out or records_directory() / f"training_{phase}.json")
     dataset = sources.find(data)
     _describe(dataset)
     _, record = run(
@@ -110,7 +112,7 @@ def train(
     if record.test:
         print(f"test ({record.test.images:,} images): MSE {record.test.mse:.5f}, ", end="")
         print(f"PSNR {record.test.psnr:.2f} dB")
-    _save(record, out or records_directory() / f"training_{phase}.json")
+    _save(record, target)
 
 
 @app.command()
@@ -131,17 +133,20 @@ def verify(
     """
     from ae_core import tables, verification  # noqa: PLC0415
 
-    names, dataset, passed = _selected(phase), sources.find(data), True
+    names, passed = _selected(phase), True
+    folder = _writable((out or records_directory()) / "verification.json").parent
+    dataset = sources.find(data)
     _describe(dataset)
 
     def tell(record: records.VerificationRecord, file: str) -> bool:
         print(f"{record.phase} against {record.reference}:")
         print(tables.differences(record.differences).to_string(index=False))
-        _save(record, (out or records_directory()) / file)
+        _save(record, folder / file)
         return record.passed
 
     if "cpu" in names:
-        passed &= tell(verification.verify_gradients(dataset, seed=seed), "gradients_cpu.json")
+        gradients = verification.verify_gradients(dataset, per_tensor=10, seed=seed)
+        passed &= tell(gradients, "gradients_cpu.json")
     for record in verification.compare(names, dataset, images=images, steps=steps, seed=seed):
         passed &= tell(record, f"verification_{record.phase}.json")
     print("passed" if passed else "FAILED: a difference is beyond its tolerance")
@@ -168,6 +173,7 @@ def bench(
     if peer not in (None, "torch"):
         raise typer.BadParameter(f"expected torch, found {peer}", param_hint="--peer")
     names = ["cpu", "cpu-parallel"] if phase == "cpu" else _selected(phase)
+    target = _writable(out or records_directory() / f"benchmark_{phase}.json")
     record = benchmark.benchmark(
         dict.fromkeys(names, steps),
         sources.find(data),
@@ -175,7 +181,7 @@ def bench(
         torch_steps=steps if peer else 0,
     )
     print(tables.benchmark(record).to_string(index=False))
-    _save(record, out or records_directory() / f"benchmark_{phase}.json")
+    _save(record, target)
 
 
 @book_app.command("execute")
@@ -224,6 +230,13 @@ def _describe(dataset: cifar10.Dataset) -> None:
     print(f"data: {dataset.identity.label} ({dataset.directory})")
 
 
+def _writable(path: Path) -> Path:
+    """`path`, whose folder exists and can be written to: found out before the work, not after."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        return path
+
+
 def _save(record: records.Record, out: Path) -> None:
     print(f"record: {records.save(record, out)}")
 
@@ -233,8 +246,8 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         app()
-    except (InputError, ArithmeticError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (InputError, ArithmeticError, OSError, ImportError, MemoryError) as error:
+        print(f"error: {error or type(error).__name__}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -32,6 +32,8 @@ def benchmark(
     Raises:
         ImportError: PyTorch was asked for and is not installed.
     """
+    if torch_steps:
+        peer.require()
     facts = provenance.current()
     images = normalise(dataset.train.images[: max(TIMED_IMAGES, batch_size)])
     rows: list[StepTime] = [

@@ -17,6 +17,9 @@ from typing import Any
 from ae_core import chapters, pages, provenance, sources
 from ae_core.chapters import BookError
 
+INJECTED = ["injected-parameters"]
+"""Papermill's tag for the cell that it adds with the given parameters."""
+
 
 def execute(profile: str, only: list[str], *, force: bool = False) -> None:
     """Execute the chapters whose copies are missing or out of date, one after the other.
@@ -128,9 +131,10 @@ def _execute_one(
                 config=Config(transport), extra_arguments=["--log-level=CRITICAL"],
             )  # fmt: skip
         except PapermillExecutionError as error:
+            number = _source_cell(chapter, parameters, error.cell_index)
             told = f"{error.ename}: {error.evalue}\nthe cell:\n{error.source.strip()}"
             raise BookError(
-                f"{chapter}: cell {error.cell_index + 1} failed: {told}\nthe copy so far: {copy}"
+                f"{chapter}: cell {number} failed: {told}\nthe copy so far: {copy}"
             ) from None
         except Exception as error:  # the kernel died, or never came up
             raise BookError(
@@ -138,7 +142,7 @@ def _execute_one(
                 f"{_last_cell(copy)}\nthe copy so far: {copy}"
             ) from error
     notebook = nbformat.read(copy, 4)
-    _refuse_stderr(chapter, notebook)
+    _refuse_bad_cells(chapter, notebook)
     for cell in notebook.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
@@ -146,16 +150,35 @@ def _execute_one(
     made_from = {**inputs, "records": chapters.digest_files(aside / chapters.RECORDS, (".json",))}
     notebook.metadata["ae"] = {"made_from": made_from}
     nbformat.write(notebook, copy)
-    shutil.rmtree(target, ignore_errors=True)
+    old = target.with_name(f"{chapter}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
     aside.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
 
 
-def _refuse_stderr(chapter: str, notebook: Any) -> None:
-    """What a cell writes to stderr would stand in the book: a warning to mend, not to print."""
-    for number, cell in enumerate(notebook.cells, start=1):
-        for output in cell.get("outputs", []):
+def _refuse_bad_cells(chapter: str, notebook: Any) -> None:
+    """A cell that did not run has nothing to show; what a cell wrote to stderr must be mended."""
+    cells = [cell for cell in notebook.cells if cell.metadata.get("tags", []) != INJECTED]
+    code = [(number, cell) for number, cell in enumerate(cells, 1) if cell.cell_type == "code"]
+    for number, cell in code:
+        if cell.execution_count is None:
+            raise BookError(f"{chapter}: cell {number} did not run: one before it ended the kernel")
+    for number, cell in code:
+        for output in cell.outputs:
             if output.get("name") == "stderr":
                 raise BookError(f"{chapter}: cell {number} wrote to stderr:\n{output.text.strip()}")
+
+
+def _source_cell(chapter: str, parameters: dict[str, Any], index: int) -> int:
+    """The number, from 1, in the source of the cell that papermill executed as `index`.
+
+    Papermill adds a cell with the given parameters behind the one that is tagged so.
+    """
+    cells = chapters.read(chapters.source_path(chapter))["cells"]
+    tagged = [n for n, c in enumerate(cells) if "parameters" in c["metadata"].get("tags", [])]
+    return index + 1 - bool(parameters and index > tagged[0])
 
 
 def _last_cell(copy: Path) -> str:

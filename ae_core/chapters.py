@@ -11,6 +11,7 @@ import json
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
@@ -90,12 +91,20 @@ def read_profile(profile: str) -> dict[str, dict[str, Any]]:
     if not path.exists():
         there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml")))
         raise BookError(f"profile {profile!r}: expected one of {there}")
-    found = yaml.safe_load(path.read_text("utf8")) or {}
+    try:
+        found = yaml.safe_load(path.read_text("utf8")) or {}
+    except yaml.YAMLError as error:
+        raise BookError(f"{path}: expected YAML: {error}") from None
+    if not isinstance(found, dict) or {*map(type, found.values())} - {dict, NoneType}:
+        raise BookError(f"{path}: expected chapters, each with parameters and their values")
+    found = {chapter: values or {} for chapter, values in found.items()}
     for chapter, values in found.items():
         if chapter not in names():
             raise BookError(f"{path}: {chapter}: no such chapter in _toc.yml")
         known = papermill.inspect_notebook(str(source_path(chapter)))
         for name, value in values.items():
+            if name == "data":
+                raise BookError(f"{path}: {chapter}: set AE_CIFAR10_DIR instead, for all chapters")
             if name not in known:
                 raise BookError(
                     f"{path}: {chapter}: no parameter {name!r}; it has {', '.join(known)}"
@@ -155,7 +164,7 @@ def with_outputs(chapter: str, profile: str) -> Notebook:
 def data_digest(profile: str) -> str:
     """The data that all chapters must have run on: that of the first which was executed."""
     paths = [executed_path(profile, chapter) for chapter in names()]
-    return next((made_from(path)["data"] for path in paths if path.exists()), "")
+    return next((made_from(path).get("data", "") for path in paths if path.exists()), "")
 
 
 def differences(profile: str, chapter: str, inputs: dict[str, str]) -> list[str]:
@@ -169,8 +178,11 @@ def differences(profile: str, chapter: str, inputs: dict[str, str]) -> list[str]
 
 
 def made_from(path: Path) -> dict[str, str]:
-    """The digests of what an executed copy was made from."""
-    return dict(read(path)["metadata"].get("ae", {}).get("made_from", {}))
+    """The digests of what an executed copy was made from; none if it can't tell."""
+    try:
+        return dict(read(path)["metadata"]["ae"]["made_from"])
+    except (ValueError, KeyError, TypeError):  # damaged, or another program's
+        return {}
 
 
 def code_cells(notebook: Notebook) -> list[dict[str, Any]]:

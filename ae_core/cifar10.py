@@ -146,15 +146,23 @@ def open_folder(directory: str | Path) -> Dataset:
         DataError: a batch is missing, has another size, holds a label above 9, cannot be read...
     """
     folder = Path(directory).expanduser()
-    if not folder.is_dir():
-        what = "a file" if folder.exists() else "nothing"
-        raise DataError(f"{folder}: expected a folder with {FILES[0]} and so on, found {what}")
+    try:
+        list(folder.iterdir())
+    except OSError as error:
+        found = {
+            FileNotFoundError: "nothing",
+            NotADirectoryError: "a file",
+            PermissionError: "no permission to read it",
+        }.get(type(error), str(error))
+        raise DataError(
+            f"{folder}: expected a folder with {FILES[0]} and so on, found {found}"
+        ) from None
     if not (folder / FILES[0]).exists() and (folder / FOLDER).is_dir():
         folder = folder / FOLDER
     _refuse_other_versions(folder)
     parts = [_open_batch(folder / name) for name in FILES]
-    images = [part[:, 1:].reshape(-1, *IMAGE_SHAPE) for part in parts]
-    labels = [np.array(part[:, 0]) for part in parts]
+    images = [records[:, 1:].reshape(-1, *IMAGE_SHAPE) for records, _ in parts]
+    labels = [labels for _, labels in parts]
     return Dataset(
         directory=folder.resolve(),
         train=Split(Images(images[:5]), np.concatenate(labels[:5])),
@@ -163,7 +171,8 @@ def open_folder(directory: str | Path) -> Dataset:
     )
 
 
-def _open_batch(path: Path) -> npt.NDArray[np.uint8]:
+def _open_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """The records `(10000, 3073)` as a memory map, and their labels."""
     if not path.exists():
         raise DataError(f"{path}: this batch is missing; expected all of {', '.join(FILES)}")
     if not path.is_file():
@@ -177,14 +186,14 @@ def _open_batch(path: Path) -> npt.NDArray[np.uint8]:
         records = np.memmap(path, np.uint8, mode="r", shape=(RECORDS, RECORD_BYTES))
     except PermissionError as error:
         raise DataError(f"{path}: expected a readable file, found no permission to read") from error
-    labels = records[:, 0]
-    if labels.max() > 9:
+    labels = np.fromfile(path, np.uint8)[::RECORD_BYTES].copy()  # not through the map: it would
+    if (labels > 9).any():  # keep every page of the file in memory
         record = int(np.argmax(labels > 9))
         raise DataError(
             f"{path}: expected labels 0 to 9, found {labels[record]} in record {record}; "
             f"is this CIFAR-100, or a file of another format?"
         )
-    return records
+    return records, labels
 
 
 def _wrong_size(size: int, start: bytes) -> str:

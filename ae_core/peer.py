@@ -21,7 +21,7 @@ def network(architecture: Architecture, seed: int = 0) -> Any:
     Raises:
         ImportError: PyTorch is not installed; says how to install it.
     """
-    torch = _torch()
+    torch = require()
     nn = torch.nn
     modules: list[Any] = []
     for layer in architecture.layers[1:]:
@@ -52,7 +52,7 @@ def time_cpu_steps(
     batch_size: int = 1,
 ) -> StepTime:
     """Time PyTorch's training step on the CPU: float32, the given number of threads, eager SGD."""
-    torch = _torch()
+    torch = require()
     torch.set_num_threads(threads)
     model = network(architecture or Architecture())
     optimiser = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
@@ -81,11 +81,17 @@ def available() -> bool:
     return find_spec("torch") is not None
 
 
-def _torch() -> Any:
+def require() -> Any:
+    """The module `torch`.
+
+    Raises:
+        ImportError: it is not installed; says how to install it.
+    """
     try:
         import torch  # noqa: PLC0415
     except ImportError:
         raise ImportError(
-            "PyTorch is not installed: expected the extra [peer]: pip install 'ae-core[peer]'"
+            "PyTorch is not installed, expected the extra [peer]: from the checkout, "
+            ".venv/bin/pip install --editable '.[peer]'"
         ) from None
     return torch

@@ -81,6 +81,8 @@ def current(command: str | None = None) -> Provenance:
 
 def _command_line() -> str:
     program, *arguments = sys.argv
+    if Path(program).name == "ipykernel_launcher.py":
+        return "run all cells of the notebook, with its parameters as they stand"
     if Path(program).name == "__main__.py":
         return shlex.join(["python", "-m", "ae_core", *arguments])
     return shlex.join([Path(program).name, *arguments])

@@ -5,6 +5,7 @@ Every number that the book prints comes from one of these records.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
@@ -87,6 +88,8 @@ class TrainingRecord(RunRecord):
     kind: Literal["training"] = "training"
     settings: TrainingSettings
     epochs: tuple[EpochResult, ...]
+    resumed_after: NonNegativeInt = 0
+    """Epochs that came with a checkpoint: measured earlier, maybe elsewhere."""
     test: TestResult | None
     threads: PositiveInt
     parameters_digest: str
@@ -94,8 +97,9 @@ class TrainingRecord(RunRecord):
 
     @property
     def seconds_per_image(self) -> float:
-        """Training time per image over all epochs."""
-        return sum(e.seconds for e in self.epochs) / sum(e.images for e in self.epochs)
+        """Training time per image over this run's own epochs; NaN if it had none."""
+        own = self.epochs[self.resumed_after :]
+        return sum(e.seconds for e in own) / sum(e.images for e in own) if own else math.nan
 
 
 class StepTime(Model):

@@ -75,6 +75,9 @@ def train(
         _refuse_differences(path, saved.state, settings, dataset)
         autoencoder.load_parameters(saved.parameters)
         epochs = list(saved.state.epochs)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    resumed_after = len(epochs)
     autoencoder.warm_up()
     staged_images = max(STAGED_IMAGES // settings.batch_size, 1) * settings.batch_size
     staging = autoencoder.device.empty((staged_images, *autoencoder.input.dimension))
@@ -82,6 +85,7 @@ def train(
     for epoch in range(len(epochs) + 1, settings.epochs + 1):
         images = dataset.train.images
         epochs.append(_run_epoch(autoencoder, settings, images, epoch, staging, losses))
+        _refuse_broken_parameters(autoencoder, settings, epoch)
         if path:
             state = TrainingState(
                 settings=settings, dataset_digest=dataset.identity.digest, epochs=tuple(epochs)
@@ -100,6 +104,7 @@ def train(
         memory=autoencoder.device.memory(),
         settings=settings,
         epochs=tuple(epochs),
+        resumed_after=resumed_after,
         test=test,
         device=autoencoder.device.name,
         threads=autoencoder.operations.threads,
@@ -108,13 +113,22 @@ def train(
 
 
 def evaluate(autoencoder: Autoencoder, images: Images, count: int) -> TestResult:
-    """Reconstruction error over the first `count` images."""
+    """Reconstruction error over the first `count` images.
+
+    Raises:
+        TrainingDivergedError: an error is NaN or infinite.
+    """
     side = autoencoder.architecture.height
     started = time.perf_counter()
     errors = np.empty(count, np.float64)
     with progress.bar(count, "test") as bar:
         for rows in _slices(count, STAGED_IMAGES):
             errors[rows] = autoencoder.errors(normalise(images[rows], side), bar.update)
+    if not np.isfinite(errors).all():
+        raise TrainingDivergedError(
+            f"test: the error of image {int(np.argmin(np.isfinite(errors)))} is not finite; "
+            f"training has diverged, try a lower learning rate"
+        )
     return TestResult(
         images=count,
         mse=float(errors.mean()),
@@ -165,6 +179,18 @@ def _run_epoch(
         seconds=seconds,
         images=settings.images,
     )
+
+
+def _refuse_broken_parameters(
+    autoencoder: Autoencoder, settings: TrainingSettings, epoch: int
+) -> None:
+    """The last step's loss was seen before its update, which may have been one too many."""
+    for name, tensor in autoencoder.parameters().items():
+        if not np.isfinite(tensor).all():
+            raise TrainingDivergedError(
+                f"epoch {epoch}: {name} became NaN or infinite in the last step with learning "
+                f"rate {settings.learning_rate:g}; try a lower learning rate"
+            )
 
 
 def _staged_batches(

@@ -101,11 +101,32 @@ def test_only_what_is_missing_or_changed_runs_again(small_book, capsys):
 
 def test_a_failing_chapter_is_named_with_cell_and_error_and_the_rest_is_kept(small_book):
     write_chapter(small_book, "a", PARAMETERS, "print('before')", "1 / (times - 3)")
-    with pytest.raises(BookError, match=r"a: cell \d failed: ZeroDivisionError") as caught:
+    with pytest.raises(BookError, match=r"a: cell 4 failed: ZeroDivisionError") as caught:
         book.execute("quick", [])
     assert "1 / (times - 3)" in str(caught.value)
     assert not chapters.executed_path("quick", "a").exists()
     assert outputs(small_book, "b") == "b 1\n"
+
+
+def test_a_damaged_copy_is_made_again(small_book, capsys):
+    book.execute("quick", ["a"])
+    for damage in ("{", "{}", '{"cells": [], "metadata": {}}'):
+        chapters.executed_path("quick", "a").write_text(damage)
+        with pytest.raises(BookError, match="a: stale outputs"):
+            chapters.with_outputs("a", "quick")
+        book.execute("quick", ["a"])
+        assert outputs(small_book, "a") == "xxx\n"
+
+
+def test_a_chapter_that_ends_early_is_a_failure(small_book):
+    write_chapter(small_book, "a", PARAMETERS, "import sys; sys.exit()", "print('after')")
+    with pytest.raises(BookError, match="a: cell 4 did not run"):
+        book.execute("quick", ["a"])
+
+
+def test_a_profile_may_leave_a_chapter_empty(small_book):
+    (small_book / "book" / "profiles" / "quick.yml").write_text("a:\n  # times: 9\n")
+    assert chapters.read_profile("quick") == {"a": {}}
 
 
 def test_a_dying_kernel_is_named_with_its_cell_and_the_rest_is_kept(small_book):
@@ -117,7 +138,7 @@ def test_a_dying_kernel_is_named_with_its_cell_and_the_rest_is_kept(small_book):
 
 def test_what_a_cell_writes_to_stderr_is_a_failure(small_book):
     write_chapter(small_book, "a", PARAMETERS, "import sys; print('careful', file=sys.stderr)")
-    with pytest.raises(BookError, match=r"a: cell \d wrote to stderr:\ncareful"):
+    with pytest.raises(BookError, match=r"a: cell 3 wrote to stderr:\ncareful"):
         book.execute("quick", ["a"])
     assert not chapters.executed_path("quick", "a").exists()
 
@@ -169,6 +190,10 @@ def test_chapters_must_have_run_on_the_same_data(small_book, tmp_path, monkeypat
         ("a:\n  times: 1e-3\n", "a: times: expected int, found '1e-3'"),
         ("a:\n  times: 2.5\n", "a: times: expected int, found 2.5"),
         ("a:\n  name: 7\n", "a: name: expected str, found 7"),
+        ("a:\n  data: x\n", "a: set AE_CIFAR10_DIR instead"),
+        ("- a\n", "expected chapters, each with parameters"),
+        ("a: 7\n", "expected chapters, each with parameters"),
+        ("a: [\n", "expected YAML"),
     ],
 )
 def test_mistakes_in_a_profile_are_errors(small_book, profile, told):

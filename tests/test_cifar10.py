@@ -134,6 +134,15 @@ def test_a_file_in_place_of_the_folder(tmp_path):
         open_folder(tmp_path / "x")
 
 
+def test_no_permission_for_the_folder(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match="no permission to read it"):
+        open_folder(folder)
+
+
 def test_no_permission(folder, monkeypatch):
     """Root may read anything, so the refusal is played."""
     opener = Path.open

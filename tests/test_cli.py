@@ -108,6 +108,8 @@ def test_bench_measures_both_cpu_phases(on_data, tmp_path):
             "error: learning_rate: Input should be greater",
         ),
         (["train", "--phase", "all"], "error: phase: expected one of"),
+        (["train", "--out", "/proc/none/r.json"], "error: "),
+        (["bench", "--peer", "torch", "--out", "/proc/none/r.json"], "error: "),
         (["train", "--resume"], "error: --resume: expected --checkpoint"),
         (["train", "--epochs", "0"], "--epochs"),
         (["train", "--epochs", "many"], "--epochs"),

@@ -18,6 +18,8 @@ def test_the_command_can_be_named(monkeypatch):
     monkeypatch.setenv("AE_COMMAND", "papermill a.ipynb b.ipynb")
     assert provenance.current().command == "papermill a.ipynb b.ipynb"
     monkeypatch.delenv("AE_COMMAND")
+    monkeypatch.setattr("sys.argv", ["/x/ipykernel_launcher.py", "-f", "/tmp/x.json"])
+    assert "run all cells" in provenance.current().command
     monkeypatch.setattr("sys.argv", ["/x/ae_core/__main__.py", "train", "--out", "a b"])
     assert provenance.current().command == "python -m ae_core train --out 'a b'"
 

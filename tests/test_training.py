@@ -71,6 +71,9 @@ def test_resuming_gives_the_same_bits_as_never_stopping(dataset, tmp_path, batch
     assert parameters_equal(whole, resumed)
     assert record.parameters_digest == again.parameters_digest
     assert [e.loss for e in again.epochs] == [e.loss for e in record.epochs]
+    assert (record.resumed_after, again.resumed_after) == (0, 2)
+    own = again.epochs[2:]
+    assert again.seconds_per_image == sum(e.seconds for e in own) / sum(e.images for e in own)
 
 
 def test_a_run_stopped_within_an_epoch_resumes_from_the_last_whole_one(
@@ -138,6 +141,19 @@ def test_a_loss_that_is_no_number_stops_with_where_and_why(dataset, batch_size):
     assert f"training image {image_order(1, 1, 64)[first - 1]})" in str(caught.value)
     assert "epoch 1" in str(caught.value)
     assert "learning rate 1e+06" in str(caught.value)
+
+
+def test_parameters_broken_by_the_last_step_are_never_saved(dataset, tmp_path):
+    settings = QUICK.model_copy(update={"images": 1, "epochs": 1, "learning_rate": 1e45})
+    with pytest.raises(TrainingDivergedError, match="in the last step"):
+        train(settings, dataset, checkpoint=tmp_path / "w.safetensors")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_test_error_that_is_no_number_is_told(dataset):
+    settings = QUICK.model_copy(update={"images": 1, "epochs": 1, "learning_rate": 1e30})
+    with pytest.raises(TrainingDivergedError, match="test: the error of image 0"):
+        train(settings, dataset)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,20 @@ def test_every_gradient_of_a_small_network_agrees_with_difference_quotients(phas
         assert check.relative < 1e-5, check
 
 
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_kink_near_an_element_is_no_fault(seed):
+    """Seed 5 has one: a step of 1e-5 there mixes two slopes."""
+    small = Architecture(channels=2, height=8, width=12, filters=(5, 4, 3, 6))
+    for check in check_gradients(small, phase="cpu-parallel", per_tensor=60, seed=seed):
+        assert check.passed, check
+
+
+def test_a_wrong_gradient_is_not_rescued_by_another_step(monkeypatch):
+    monkeypatch.setitem(phases.PHASES, "faulty", phases.Phase(__name__, "FlippedTap", "faulty"))
+    checks = check_gradients(SMALL, phase="faulty", per_tensor=20)
+    assert not all(check.passed for check in checks)
+
+
 def test_gradients_of_the_full_size_network_agree_with_difference_quotients():
     for check in check_gradients(Architecture(), phase="cpu-parallel", per_tensor=4, seed=1):
         assert check.relative < 1e-5, check
