@@ -178,7 +178,8 @@ def step_times(record: BenchmarkRecord) -> Figure:
     labels = [f"{title(s.name)} ({s.threads})" for s in record.steps]
     axis.set(yticks=range(len(labels)), xscale="log", xlabel="milliseconds per image")
     axis.set_yticklabels(labels)
-    axis.margins(x=0.2)
+    per_image = [1e3 * t / step.batch_size for step in record.steps for t in (step.low, step.high)]
+    axis.set_xlim(min(per_image) / 2, max(per_image) * 4)  # room for the numbers behind the bars
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     return figure

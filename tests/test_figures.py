@@ -132,3 +132,14 @@ def test_progress_shows_only_where_someone_watches(monkeypatch, terminal, kernel
     monkeypatch.setattr(progress, "tqdm", lambda **given: options.update(given))
     progress.bar(10, "x")
     assert options["disable"] != shown
+
+
+@pytest.mark.parametrize("times", [(0.4, 0.4), (1e-6, 1e3), (0.41, 0.42)])
+def test_step_times_fit_their_figure_whether_alike_or_far_apart(dataset, times):
+    """Matplotlib warns, and so fails the test, where the numbers leave no room for the axes."""
+    record = benchmark.benchmark({"cpu": 3}, dataset)
+    step = record.steps[0]
+    steps = [step.model_copy(update=dict.fromkeys(("low", "median", "high"), t)) for t in times]
+    text = figures.svg(figures.step_times(record.model_copy(update={"steps": tuple(steps)})))
+    for time in times:
+        assert f"{1e3 * time:.1f} ms" in text
