@@ -21,7 +21,6 @@ def test_a_profile_times_every_operation_of_a_step(dataset, phase):
     expected = [(cost.layer, cost.operation) for cost in SMALL.costs()]
     assert [(o.layer, o.operation) for o in record.operations] == expected
     assert all(o.n == 3 and 0 < o.low <= o.median <= o.high for o in record.operations)
-    assert sum(o.low for o in record.operations) < record.step.high
     convolutions = [o for o in record.operations if "conv2d" in o.operation]
     seconds = record.convolution_share * record.seconds
     assert np.isclose(record.convolution_rate, sum(o.flops for o in convolutions) / seconds)
