@@ -1,4 +1,4 @@
-"""The command line: data, train, verify, bench, book."""
+"""The command line: data, train, verify, profile, bench, book."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ PhasesOption = Annotated[str, typer.Option(help=f"One of: {', '.join(PHASES)}; o
 OutOption = Annotated[
     Path | None,
     typer.Option(help="The record's file. [default: in $AE_RECORDS_DIR, else in runs/own]"),
+]
+DeviceOption = Annotated[
+    str, typer.Option(help="What runs the kernels of CUDA phases: auto, cuda or emulated.")
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of initial parameters and image order.")]
 
@@ -71,6 +74,10 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="Of plain SGD.")] = 0.002,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
     seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Queue each step as one CUDA graph (gpu-v1, gpu-v2).")
+    ] = False,
     data: DataOption = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Save weights and state here after each epoch.")
@@ -95,6 +102,7 @@ def train(
             learning_rate=learning_rate,
             batch_size=batch_size,
             seed=seed,
+            graph=graph,
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -105,6 +113,7 @@ def train(
     _, record = run(
         settings,
         dataset,
+        device=device,
         checkpoint=checkpoint,
         existing="resume" if resume else "refuse",
         on_epoch=_tell_epoch,
@@ -121,6 +130,7 @@ def verify(
     images: Annotated[int, typer.Option(min=1, help="Images in the compared pass.")] = 100,
     steps: Annotated[int, typer.Option(min=0, help="Training steps to compare.")] = 20,
     seed: SeedOption = 0,
+    device: DeviceOption = "auto",
     data: DataOption = None,
     out: Annotated[
         Path | None,
@@ -129,6 +139,7 @@ def verify(
 ) -> None:
     """Hold phases against the plain CPU loops in float64, and those against difference quotients.
 
+    Each phase runs twice and must come to the same bits. On the emulator a small network does.
     Prints the differences of every tensor; exits with 1 if one is beyond its tolerance.
     """
     from ae_core import tables, verification  # noqa: PLC0415
@@ -139,46 +150,96 @@ def verify(
     _describe(dataset)
 
     def tell(record: records.VerificationRecord, file: str) -> bool:
-        print(f"{record.phase} against {record.reference}:")
+        what = f"{record.phase} on {record.device}"
+        print(f"{what}, {record.architecture.parameter_count:,} parameters, {record.images} images")
+        print(f"against {record.reference}:")
         print(tables.differences(record.differences).to_string(index=False))
+        if record.repeatable is not None:
+            print(f"second run: {'the same bits' if record.repeatable else 'OTHER BITS'}")
         _save(record, folder / file)
         return record.passed
 
     if "cpu" in names:
         gradients = verification.verify_gradients(dataset, per_tensor=10, seed=seed)
         passed &= tell(gradients, "gradients_cpu.json")
-    for record in verification.compare(names, dataset, images=images, steps=steps, seed=seed):
+    for record in verification.compare(
+        names, dataset, images=images, steps=steps, seed=seed, device=device
+    ):
         passed &= tell(record, f"verification_{record.phase}.json")
-    print("passed" if passed else "FAILED: a difference is beyond its tolerance")
+    print("passed" if passed else "FAILED: see above")
     raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def profile(
+    phase: PhaseOption = "gpu-v2",
+    steps: Annotated[int, typer.Option(min=3, help="Steps to time each operation in.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
+    device: DeviceOption = "auto",
+    data: DataOption = None,
+    out: OutOption = None,
+) -> None:
+    """Time each operation of a training step; under Nsight the ranges have the same names.
+
+    On the emulator a small network is profiled, and only the counts mean something.
+    """
+    from ae_core import profiling, tables  # noqa: PLC0415
+
+    named(phase)
+    target = _writable(out or records_directory() / f"profile_{phase}.json")
+    record = profiling.profile_operations(
+        phase,
+        sources.find(data),
+        images=max(16, batch_size),
+        steps=steps,
+        device=device,
+        batch_size=batch_size,
+    )
+    print(tables.profile(record).to_string(index=False))
+    _save(record, target)
 
 
 @app.command()
 def bench(
     phase: PhasesOption = "all",
-    steps: Annotated[int, typer.Option(min=3, help="Timed training steps of each.")] = 30,
+    steps: Annotated[
+        int | None, typer.Option(min=3, help="Timed steps of each. [default: what --budget allows]")
+    ] = None,
+    budget: Annotated[float, typer.Option(min=0, help="Seconds for each; at least 30 steps.")] = 30,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
     peer: Annotated[
         str | None, typer.Option(help="Also time this library: torch (extra [peer]).")
     ] = None,
+    device: DeviceOption = "auto",
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Also time steps as CUDA graphs (gpu-v1, gpu-v2).")
+    ] = False,
     data: DataOption = None,
     out: OutOption = None,
 ) -> None:
     """Time training steps: median, spread and n, with PyTorch's beside them if asked.
 
-    `cpu` selects both CPU phases.
+    `cpu` selects both CPU phases; `all` selects CUDA phases only where there is a GPU.
     """
     from ae_core import benchmark, tables  # noqa: PLC0415
 
     if peer not in (None, "torch"):
         raise typer.BadParameter(f"expected torch, found {peer}", param_hint="--peer")
     names = ["cpu", "cpu-parallel"] if phase == "cpu" else _selected(phase)
+    if phase == "all":
+        names = benchmark.timeable()
+        if names != list(PHASES):
+            print("no NVIDIA GPU: timing the CPU's phases (an emulator's time says nothing)")
     target = _writable(out or records_directory() / f"benchmark_{phase}.json")
     record = benchmark.benchmark(
-        dict.fromkeys(names, steps),
+        names,
         sources.find(data),
         batch_size=batch_size,
-        torch_steps=steps if peer else 0,
+        steps=steps,
+        budget=budget,
+        device=device,
+        graph=graph,
+        with_torch=bool(peer),
     )
     print(tables.benchmark(record).to_string(index=False))
     _save(record, target)

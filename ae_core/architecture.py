@@ -183,6 +183,10 @@ class Architecture:
         return [*forward, loss, *backward, update]
 
 
+MINI = Architecture(height=16, width=16, filters=(12, 8, 8, 12))
+"""The book's network in small, for slow devices: images averaged to 16 x 16, few filters."""
+
+
 def _forward_costs(layer: LayerSpec, batch: int) -> list[OperationCost]:
     x, y = batch * prod(layer.input), batch * prod(layer.output)
     biases = layer.output[0]

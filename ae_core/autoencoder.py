@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from ae_core.architecture import Architecture
-from ae_core.device import Array
+from ae_core.architecture import MINI, Architecture
+from ae_core.cuda.device import KernelDevice
+from ae_core.device import Array, Device
 from ae_core.errors import InputError
 from ae_core.layers import Conv2D, Input, Layer, MaxPool2D, ReLU, UpSample2D
 from ae_core.phases import Operations
@@ -31,6 +32,10 @@ class Autoencoder:
         seed: where the initial parameters come from (`Architecture.initial_parameters`).
         dtype: float32, or float64 for gradient checks on the CPU.
         image_gradient: also compute the gradient with respect to the images, for checks.
+        graph: queue each training step as one CUDA graph instead of launch by launch.
+
+    Raises:
+        InputError: `graph`, and the phase can't.
     """
 
     def __init__(
@@ -42,7 +47,10 @@ class Autoencoder:
         seed: int = 0,
         dtype: npt.DTypeLike = np.float32,
         image_gradient: bool = False,
+        graph: bool = False,
     ) -> None:
+        if graph and not operations.capturable:
+            raise InputError("graph: expected gpu-v1, gpu-v2 or a later phase, found another")
         self.operations = operations
         self.device = operations.device
         self.architecture = architecture or Architecture()
@@ -66,6 +74,8 @@ class Autoencoder:
         self.loss = empty((batch_size,), self.dtype)
         """Each image's mean squared error `(batch_size,)`, as `gradients` or `errors` left it."""
         self._batch = batch_size
+        self._graph = graph
+        self._graphs: dict[int, tuple[float, Callable[[], None]]] = {}
 
     def step(self, images: Array, learning_rate: float, loss: Array) -> None:
         """One step of gradient descent on the mean reconstruction error of a batch.
@@ -75,8 +85,13 @@ class Autoencoder:
             learning_rate: of plain SGD.
             loss: device array `(N,)`, receives each image's mean squared error before the update.
         """
-        self._differentiate(images, loss)
-        self.operations.sgd(self._parameters, self._gradients, learning_rate)
+        if self._graph:
+            rows = slice(len(images))
+            self.device.copy(images, self._images[rows])
+            self._captured_step(len(images), learning_rate)()
+            self.device.copy(self.loss[rows], loss)
+        else:
+            self._descend(images, learning_rate, loss)
 
     def warm_up(self) -> None:
         """Run every operation of a step once and change no parameter.
@@ -85,7 +100,7 @@ class Autoencoder:
         """
         nothing = np.zeros((self.batch_size, *self.input.dimension), self.dtype)
         self.device.upload(nothing, self._images)
-        self.step(self._images, 0.0, self.loss)
+        self._descend(self._images, 0.0, self.loss)
         self.device.synchronize()
 
     def encode(self, images: HostArray) -> HostArray:
@@ -172,6 +187,21 @@ class Autoencoder:
         for buffer in [*buffers, *(b for layer in self.layers for b in layer.buffers)]:
             self.device.upload(np.full(buffer.shape, np.nan, self.dtype), buffer)
 
+    def _descend(self, images: Array, learning_rate: float, loss: Array) -> None:
+        self._differentiate(images, loss)
+        self.operations.sgd(self._parameters, self._gradients, learning_rate)
+
+    def _captured_step(self, batch: int, learning_rate: float) -> Callable[[], None]:
+        """The step as a graph: with fixed slots for images and loss, and the rate in it."""
+        rate, replay = self._graphs.get(batch, (None, None))
+        if replay is None or rate != learning_rate:
+            rows = slice(batch)
+            replay = cast(KernelDevice, self.device).capture(
+                lambda: self._descend(self._images[rows], learning_rate, self.loss[rows])
+            )
+            self._graphs[batch] = (learning_rate, replay)
+        return replay
+
     def _differentiate(self, images: Array, loss: Array) -> None:
         self._enter(images)
         output_gradient = self._output_gradient
@@ -229,3 +259,8 @@ class Autoencoder:
             self.device.upload(np.ascontiguousarray(images[rows], self.dtype), batch)
             self._enter(batch)
             yield rows
+
+
+def default_architecture(device: Device) -> Architecture:
+    """The book's network, or the small one where the book's would take too long: the emulator."""
+    return MINI if device.kind == "emulator" else Architecture()

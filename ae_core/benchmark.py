@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from ae_core import peer, provenance
+from ae_core import machine, peer, phases, provenance
 from ae_core.architecture import Architecture
 from ae_core.cifar10 import Dataset, normalise
 from ae_core.device import Host
+from ae_core.errors import InputError
 from ae_core.profiling import time_steps
 from ae_core.records import BenchmarkRecord, StepTime
 
@@ -15,44 +16,79 @@ TIMED_IMAGES = 64
 
 
 def benchmark(
-    steps: Mapping[str, int],
+    names: Sequence[str],
     dataset: Dataset,
     *,
     batch_size: int = 1,
-    torch_steps: int = 0,
+    steps: int | None = None,
+    budget: float = 30.0,
+    device: str = "auto",
+    graph: bool = False,
+    with_torch: bool = False,
 ) -> BenchmarkRecord:
-    """Time training steps of each phase and, if asked, of PyTorch with as many threads.
+    """Time training steps of each phase and, if asked, of PyTorch on the same devices.
 
     Args:
-        steps: how many to time of each phase, by its name, in the order of the table.
+        names: phases, in the order of the table.
         dataset: its first images are trained on, again and again.
         batch_size: images per step.
-        torch_steps: steps of the same network in PyTorch to time (extra `[peer]`); 0 for none.
+        steps: how many to time of each; by default what `budget` allows (see `time_steps`).
+        budget: seconds for each.
+        device: what runs the kernels of CUDA phases: `auto` or `cuda`.
+        graph: time phases that can also with their step as a CUDA graph.
+        with_torch: also time the same network in PyTorch (extra `[peer]`): on the CPU with as many
+            threads, on the GPU launch by launch and as a graph.
 
     Raises:
+        InputError: a CUDA phase without a GPU: an emulator's time would say nothing.
         ImportError: PyTorch was asked for and is not installed.
     """
-    if torch_steps:
+    on_gpu = [name for name in names if phases.named(name).cuda]
+    if on_gpu and (device == "emulated" or not machine.gpu()):
+        raise InputError(
+            f"bench: expected an NVIDIA GPU for {', '.join(on_gpu)}, found none, and the "
+            f"emulator's times say nothing about one"
+        )
+    if with_torch:
         peer.require()
     facts = provenance.current()
     images = normalise(dataset.train.images[: max(TIMED_IMAGES, batch_size)])
-    rows: list[StepTime] = [
-        time_steps(name, images, steps=count, batch_size=batch_size)
-        for name, count in steps.items()
-    ]
-    if torch_steps:
-        for threads in sorted({row.threads for row in rows}):
-            rows.append(
-                peer.time_cpu_steps(
-                    images, threads=threads, steps=torch_steps, batch_size=batch_size
-                )
+    rows: list[StepTime] = []
+    for name in names:
+        variants = [False, True] if graph and name in on_gpu and _capturable(name) else [False]
+        rows += [
+            time_steps(
+                name,
+                images,
+                steps=steps,
+                budget=budget,
+                device=device,
+                graph=variant,
+                batch_size=batch_size,
             )
+            for variant in variants
+        ]
+    if with_torch:
+        for threads in sorted({row.threads for row in rows if row.device == Host().name}):
+            rows.append(peer.time_cpu_steps(images, threads, steps, budget, batch_size))
+        if on_gpu:
+            for variant in (False, True):
+                rows.append(peer.time_gpu_steps(images, variant, steps, budget, batch_size))
     return BenchmarkRecord(
         provenance=facts,
         dataset=dataset.identity,
-        device=rows[0].device,
+        device=rows[-1].device,
         memory=Host().memory(),
         architecture=Architecture(),
         seed=0,
         steps=tuple(rows),
     )
+
+
+def timeable() -> list[str]:
+    """The phases whose times mean something on this machine: without a GPU, the CPU's."""
+    return [name for name, phase in phases.PHASES.items() if machine.gpu() or not phase.cuda]
+
+
+def _capturable(name: str) -> bool:
+    return phases.implementation(name).capturable

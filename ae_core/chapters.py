@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from ae_core import machine, provenance
-from ae_core.cuda import kernels_directory
+from ae_core.cuda.kernels import kernels_directory
 from ae_core.errors import InputError
 
 PROFILE_VARIABLE = "AE_PROFILE"
@@ -123,7 +123,7 @@ def inputs_of(chapter: str, parameters: dict[str, Any], data: str) -> dict[str, 
     return {
         "code": _digest(json.dumps(code)),
         "parameters": _digest(json.dumps(parameters, sort_keys=True)),
-        "package": digest_files(root() / "ae_core", (".py",), but=MACHINERY),
+        "package": digest_files(root() / "ae_core", (".py", ".h", ".cpp"), but=MACHINERY),
         "kernels": digest_files(kernels_directory(), (".cu", ".cuh", ".h")),
         "versions": _digest(sys.version, *map(_version, VERSIONED)),
         "gpu": f"{gpu.model}, {gpu.driver}" if gpu else "none",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +16,21 @@ from ae_core.machine import cpu_model
 
 Array = Any
 """A device's own array: `numpy.ndarray` on the host, `cupy.ndarray` on a GPU."""
+DeviceKind = Literal["cpu", "gpu", "emulator"]
+Mark = Any
+"""A point in a device's queue of work."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Peaks, in bytes; `device` is None where a device has no memory of its own."""
+    """Bytes held; None where a device has no memory of its own."""
 
     host: int
+    """The process's peak."""
     device: int | None
+    """The device's peak."""
+    device_in_use: int | None = None
+    """On the device, at the end."""
 
 
 class Device(Protocol):
@@ -29,6 +38,11 @@ class Device(Protocol):
 
     name: str
     """As a person names it: the processor's or the card's model."""
+
+    kind: DeviceKind
+
+    launches: int
+    """Kernels launched so far; none on the host."""
 
     synchronous: bool
     """Whether results stand when a call returns, so that reading one costs nothing."""
@@ -45,17 +59,31 @@ class Device(Protocol):
     def download(self, array: Array) -> npt.NDArray[Any]:
         """A host copy, taken when the work queued so far is done."""
 
+    def copy(self, source: Array, to: Array) -> None:
+        """Copy within the device, in order with other work."""
+
     def synchronize(self) -> None:
         """Return when all queued work is done."""
 
     def memory(self) -> Memory:
-        """The most memory that this process held at once, so far."""
+        """What this process holds, and the most that it held at once, so far."""
+
+    def mark(self) -> Mark:
+        """This point in the queue of work, to take times between; costs next to nothing."""
+
+    def elapsed(self, start: Mark, end: Mark) -> float:
+        """Seconds between two marks, once the work before the second is done."""
+
+    def span(self, name: str) -> AbstractContextManager[None]:
+        """Give what is queued within this name in a profiler's view."""
 
 
 class Host:
     """The CPU's memory, through NumPy."""
 
+    kind: DeviceKind = "cpu"
     synchronous = True
+    launches = 0
 
     def __init__(self) -> None:
         self.name = cpu_model()
@@ -72,8 +100,24 @@ class Host:
         """A copy of `array`, so that later steps don't change what was read."""
         return np.array(array)
 
+    def copy(self, source: Array, to: Array) -> None:
+        """Copy `source` into `to`."""
+        to[...] = source
+
     def synchronize(self) -> None:
         """Nothing to wait for: calls return when their work is done."""
+
+    def mark(self) -> Mark:
+        """The clock."""
+        return time.perf_counter()
+
+    def elapsed(self, start: Mark, end: Mark) -> float:
+        """Seconds between two clock readings."""
+        return float(end - start)
+
+    def span(self, name: str) -> AbstractContextManager[None]:
+        """No profiler looks in here."""
+        return nullcontext()
 
     def memory(self) -> Memory:
         """The process's largest resident set so far."""

@@ -18,6 +18,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from ae_core.architecture import Architecture
 from ae_core.cifar10 import Dataset
+from ae_core.errors import InputError
 from ae_core.phases import title
 from ae_core.records import BenchmarkRecord, ProfileRecord, TrainingRecord
 
@@ -55,12 +56,12 @@ _CSS = (
     "<style>svg{--ink:#1f2328;--muted:#c9ced6;font-family:system-ui,sans-serif}"
     "@media (prefers-color-scheme:dark){svg{--ink:#e6e8eb;--muted:#4a515b}}</style>"
 )
-_styled = mpl.rc_context(_STYLE)
+styled = mpl.rc_context(_STYLE)
 """Decorates what draws, since matplotlib reads its style throughout."""
 Pixels = npt.NDArray[Any]
 
 
-@_styled
+@styled
 def svg(figure: Figure) -> str:
     """The figure as SVG text whose ink and frames follow the reader's colour scheme."""
     buffer = io.StringIO()
@@ -76,10 +77,10 @@ def show(figure: Figure) -> None:
     display(SVG(svg(figure)))
 
 
-@_styled
+@styled
 def class_samples(dataset: Dataset, per_class: int = 8) -> Figure:
     """The first `per_class` training images of each class, a row a class."""
-    figure, axes = _subplots(len(dataset.classes), 1, (6.5, 0.62 * len(dataset.classes)))
+    figure, axes = subplots(len(dataset.classes), 1, (6.5, 0.62 * len(dataset.classes)))
     for label, (name, axis) in enumerate(zip(dataset.classes, axes, strict=True)):
         images = dataset.train.images[np.flatnonzero(dataset.train.labels == label)[:per_class]]
         _show_images(axis, images)
@@ -87,10 +88,10 @@ def class_samples(dataset: Dataset, per_class: int = 8) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def network_diagram(architecture: Architecture) -> Figure:
     """The layers as boxes: height for the plane's side, width for the number of channels."""
-    figure, axis = _subplots(1, 1, (9, 3.2))
+    figure, axis = subplots(1, 1, (9, 3.2))
     colours = {"input": "#888888", "conv": PALETTE[0], "relu": PALETTE[2]}
     colours |= {"pool": PALETTE[1], "upsample": PALETTE[4]}
     left = 0.0
@@ -124,10 +125,10 @@ def network_diagram(architecture: Architecture) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def loss_curve(record: TrainingRecord) -> Figure:
     """Training loss by epoch, and the test MSE after the last."""
-    figure, axis = _subplots(1, 1, (6, 3))
+    figure, axis = subplots(1, 1, (6, 3))
     numbers = [epoch.epoch for epoch in record.epochs]
     axis.plot(numbers, [epoch.loss for epoch in record.epochs], "o-", label="training loss")
     if record.test:
@@ -139,36 +140,63 @@ def loss_curve(record: TrainingRecord) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
-    """Milliseconds per operation and layer: a stacked bar a phase, the longest operations named."""
-    figure, axes = _subplots(len(records), 1, (7.5, 1.2 + 1.1 * len(records)))
+    """Milliseconds per operation: a stacked bar a phase. Of an emulator's profile, its launches."""
+    figure, axes = subplots(len(records), 1, (7.5, 1.2 + 1.1 * len(records)))
     names = {
         "conv2d_forward": "convolution, forward",
         "conv2d_input_gradient": "convolution, input gradient",
         "conv2d_weight_gradient": "convolution, weight gradient",
     }
     groups = [*names.values(), "all else"]
+    emulated = any("emulator" in record.device for record in records)
     for axis, record in zip(np.atleast_1d(axes), records, strict=True):
         left = 0.0
         for group, colour in zip(groups, PALETTE, strict=False):
-            value = 1e3 * sum(
-                o.median for o in record.operations if names.get(o.operation, "all else") == group
+            value = sum(
+                o.launches if emulated else 1e3 * o.median
+                for o in record.operations
+                if names.get(o.operation, "all else") == group
             )
             axis.barh(0, value, left=left, color=colour, label=group)
             left += value
         axis.set(yticks=[], title=title(record.phase), xlim=(0, left))
         axis.grid(axis="y", visible=False)
-    axis.set_xlabel("milliseconds per image")
+    axis.set_xlabel("launches per step" if emulated else "milliseconds per step")
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 
-@_styled
+@styled
+def roofline(records: Sequence[ProfileRecord]) -> Figure:
+    """Convolutions of each phase under the card's ceilings: rate over arithmetic intensity."""
+    figure, axis = subplots(1, 1, (7, 4))
+    ceilings = records[0].ceilings
+    if ceilings is None:
+        raise InputError("roofline: expected profiles of a GPU, found one without ceilings")
+    intensity = np.geomspace(1, 1000, 200)
+    roof = np.minimum(ceilings.flops, intensity * ceilings.bandwidth) / 1e9
+    axis.plot(intensity, roof, color=INK, label="ceiling, as measured")
+    for record, marker in zip(records, "osD^v", strict=False):
+        points = [o for o in record.operations if o.operation.startswith("conv2d")]
+        axis.plot(
+            [o.flops / o.bytes for o in points],
+            [o.flops / o.median / 1e9 for o in points],
+            marker,
+            label=title(record.phase),
+        )
+    axis.set(xscale="log", yscale="log", ylabel="GFLOP/s")
+    axis.set_xlabel("floating-point operations per byte of least traffic")
+    axis.legend(loc="upper left")
+    return figure
+
+
+@styled
 def step_times(record: BenchmarkRecord) -> Figure:
     """Milliseconds per image of each implementation, on a log scale, with the spread."""
-    figure, axis = _subplots(1, 1, (7, 0.8 + 0.5 * len(record.steps)))
+    figure, axis = subplots(1, 1, (7, 0.8 + 0.5 * len(record.steps)))
     for row, step in enumerate(record.steps):
         low, median, high = (1e3 * t / step.batch_size for t in (step.low, step.median, step.high))
         colour = PALETTE[7] if step.peer else PALETTE[0]
@@ -185,7 +213,7 @@ def step_times(record: BenchmarkRecord) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def reconstructions(originals: Pixels, outputs: Pixels) -> Figure:
     """Originals above, reconstructions below, each with its mean squared error.
 
@@ -194,7 +222,7 @@ def reconstructions(originals: Pixels, outputs: Pixels) -> Figure:
         outputs: likewise, any range; shown clipped.
     """
     count = len(originals)
-    figure, axes = _subplots(2, count, (0.95 * count, 2.4))
+    figure, axes = subplots(2, count, (0.95 * count, 2.4))
     for column in range(count):
         error = float(np.square(originals[column] - outputs[column]).mean())
         for row, image in enumerate((originals[column], outputs[column])):
@@ -221,7 +249,9 @@ def _show_images(axis: Axes, images: Pixels) -> None:
     axis.spines[:].set_visible(False)
 
 
-def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+def subplots(
+    rows: int, columns: int, size: tuple[float, float], **options: Any
+) -> tuple[Figure, Any]:
     """A figure of its own, outside pyplot, so that nothing is shown twice."""
     figure = Figure(figsize=size)
-    return figure, figure.subplots(rows, columns)
+    return figure, figure.subplots(rows, columns, **options)

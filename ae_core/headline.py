@@ -9,6 +9,11 @@ from ae_core.records import BenchmarkRecord, TrainingRecord
 
 BENCHMARK = "cpu_benchmark.json"
 TRAINING = "cpu_training.json"
+GPU_BENCHMARK = "gpu_benchmark.json"
+"""All phases; written where there is a GPU."""
+GPU_TRAINING = "training_gpu-v2.json"
+SOURCES = ((GPU_BENCHMARK, GPU_TRAINING), (BENCHMARK, TRAINING))
+"""Pairs of a benchmark and a training record, the best first."""
 
 
 def markdown(benchmark_path: Path, training_path: Path) -> list[str]:
@@ -31,7 +36,8 @@ def markdown(benchmark_path: Path, training_path: Path) -> list[str]:
     lines += [
         "",
         f"Median training step with one image, measured {facts.created:%Y-%m-%d} on {facts.cpu}, "
-        f"{facts.cores} cores; data: **{benchmark.dataset.label}**. ",
+        f"{facts.cores} cores{f' and {facts.gpu.model}' if facts.gpu else ''}; "
+        f"data: **{benchmark.dataset.label}**. ",
     ]
     if training.test:
         lines += [

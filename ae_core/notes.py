@@ -13,6 +13,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from ae_core.cifar10 import Dataset
+from ae_core.cuda.kernels import listing
 from ae_core.provenance import BOOK_VARIABLE, Provenance
 
 
@@ -38,6 +39,16 @@ def source(function: Any) -> None:
     display(Markdown(f"```python\n{code}\n```"))
 
 
+def kernel(file: str, name: str) -> None:
+    """Show one function of `kernels/file`, with the comment above it, as it is compiled."""
+    display(Markdown(f"```cuda\n{listing(file, name)}\n```"))
+
+
+def say(text: str) -> None:
+    """Show Markdown: for sentences that depend on what a chapter ran on."""
+    display(Markdown(text))
+
+
 def table(frame: pd.DataFrame) -> None:
     """Show a data frame: columns of numbers to the right, others to the left, no index."""
     numeric = [frame[c].astype(str).str.fullmatch(r"[\d.,e+\-]*\d[%x]?|").all() for c in frame]
@@ -61,7 +72,7 @@ def data(dataset: Dataset) -> None:
     """Say which data this chapter ran on; plainly so when it is not CIFAR-10."""
     identity = dataset.identity
     if identity.kind == "synthetic":
-        _admonition(
+        admonition(
             "warning",
             "Synthetic data",
             "This chapter ran on a synthetic stand-in: ten classes of drawn shapes in CIFAR-10's "
@@ -69,7 +80,7 @@ def data(dataset: Dataset) -> None:
             "it again for the real images.",
         )
     else:
-        _admonition("note", "Data", f"This chapter ran on {identity.label}.")
+        admonition("note", "Data", f"This chapter ran on {identity.label}.")
 
 
 def provenance(facts: Provenance) -> None:
@@ -97,7 +108,8 @@ def provenance(facts: Provenance) -> None:
     )
 
 
-def _admonition(kind: str, title: str, text: str) -> None:
+def admonition(kind: str, title: str, text: str) -> None:
+    """A box: `note` or `warning`."""
     display(
         HTML(
             f"<div class='admonition {kind}'><p class='admonition-title'>{title}</p>"

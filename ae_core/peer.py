@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import cycle
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ae_core.architecture import Architecture
-from ae_core.machine import cpu_model
-from ae_core.profiling import LEARNING_RATE, deciles, measure
+from ae_core.device import Host
+from ae_core.profiling import LEARNING_RATE, Clock, affordable, distribution, measure
 from ae_core.records import StepTime
+
+WARMUP = 5
 
 
 def network(architecture: Architecture, seed: int = 0) -> Any:
@@ -44,36 +47,43 @@ def network(architecture: Architecture, seed: int = 0) -> Any:
 
 def time_cpu_steps(
     images: npt.NDArray[np.float32],
-    *,
     threads: int,
-    steps: int,
-    warmup: int = 5,
-    architecture: Architecture | None = None,
+    steps: int | None,
+    budget: float,
     batch_size: int = 1,
 ) -> StepTime:
-    """Time PyTorch's training step on the CPU: float32, the given number of threads, eager SGD."""
+    """Time PyTorch's training step on the CPU: float32, the given number of threads, eager SGD.
+
+    `steps` and `budget` are those of `profiling.time_steps`.
+    """
     torch = require()
     torch.set_num_threads(threads)
-    model = network(architecture or Architecture())
-    optimiser = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-    full = len(images) // batch_size * batch_size
-    batches = cycle(torch.from_numpy(images[:full]).split(batch_size))
+    step = _eager_step(torch, images, batch_size, "cpu")
+    host = Host()
+    return _timed("PyTorch", host.name, host, step, threads, steps, budget, batch_size)
 
-    def step() -> None:
-        batch = next(batches)
-        optimiser.zero_grad()
-        torch.nn.functional.mse_loss(model(batch), batch).backward()
-        optimiser.step()
 
-    return StepTime(
-        name="PyTorch",
-        peer=True,
-        device=cpu_model(),
-        threads=threads,
-        batch_size=batch_size,
-        n=steps,
-        **deciles(measure(step, steps, warmup, lambda: None)),
-    )
+def time_gpu_steps(
+    images: npt.NDArray[np.float32],
+    graph: bool,
+    steps: int | None,
+    budget: float,
+    batch_size: int = 1,
+) -> StepTime:
+    """Time PyTorch's training step on the GPU: float32 throughout (no TF32), cuDNN's best kernels.
+
+    `steps` and `budget` are those of `profiling.time_steps`; `graph` makes the step a CUDA graph.
+    """
+    torch = require()
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    name = "PyTorch, graph" if graph else "PyTorch"
+    if graph:
+        step = _graphed_step(torch, images, batch_size)
+    else:
+        step = _eager_step(torch, images, batch_size, "cuda")
+    card = torch.cuda.get_device_name()
+    return _timed(name, card, _CudaEvents(torch), step, 1, steps, budget, batch_size)
 
 
 def available() -> bool:
@@ -95,3 +105,99 @@ def require() -> Any:
             ".venv/bin/pip install --editable '.[peer]'"
         ) from None
     return torch
+
+
+class _CudaEvents:
+    """PyTorch's events on its current stream, as a clock."""
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+
+    def synchronize(self) -> None:
+        self._torch.cuda.synchronize()
+
+    def mark(self) -> Any:
+        event = self._torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def elapsed(self, start: Any, end: Any) -> float:
+        return float(start.elapsed_time(end)) / 1e3
+
+
+def _timed(
+    name: str,
+    device: str,
+    clock: Clock,
+    step: Callable[[], object],
+    threads: int,
+    steps: int | None,
+    budget: float,
+    batch_size: int,
+) -> StepTime:
+    for _ in range(WARMUP):
+        step()
+    count = steps or affordable(step, clock, budget, batch_size)
+    seconds = measure(step, count, WARMUP, clock)
+    return StepTime(
+        name=name,
+        peer=True,
+        device=device,
+        threads=threads,
+        batch_size=batch_size,
+        n=count,
+        **distribution(seconds),
+        total=sum(seconds),
+    )
+
+
+def _batches(torch: Any, images: npt.NDArray[np.float32], batch_size: int, device: str) -> Any:
+    full = len(images) // batch_size * batch_size
+    return cycle(torch.from_numpy(images[:full]).to(device).split(batch_size))
+
+
+def _eager_step(
+    torch: Any, images: npt.NDArray[np.float32], batch_size: int, device: str
+) -> Callable[[], None]:
+    model = network(Architecture()).to(device)
+    optimiser = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    batches = _batches(torch, images, batch_size, device)
+
+    def step() -> None:
+        batch = next(batches)
+        optimiser.zero_grad()
+        torch.nn.functional.mse_loss(model(batch), batch).backward()
+        optimiser.step()
+
+    return step
+
+
+def _graphed_step(
+    torch: Any, images: npt.NDArray[np.float32], batch_size: int
+) -> Callable[[], None]:
+    """The whole step as one graph, which reads its batch from a fixed slot."""
+    model = network(Architecture()).cuda()
+    optimiser = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    batches = _batches(torch, images, batch_size, "cuda")
+    slot = next(batches).clone()
+
+    def work() -> None:
+        optimiser.zero_grad(set_to_none=False)
+        torch.nn.functional.mse_loss(model(slot), slot).backward()
+        optimiser.step()
+
+    side = torch.cuda.Stream()  # warm up beside the current stream, as capturing asks for
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARMUP):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+
+    def step() -> None:
+        slot.copy_(next(batches))
+        graph.replay()
+
+    return step

@@ -5,26 +5,45 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from itertools import cycle
-from typing import Any, TypedDict
+from itertools import cycle, pairwise
+from typing import Any, Protocol, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ae_core import phases, provenance
-from ae_core.architecture import Architecture
-from ae_core.autoencoder import Autoencoder
+from ae_core.architecture import Architecture, OperationCost
+from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.cifar10 import Dataset, normalise
-from ae_core.device import Device
+from ae_core.cuda.device import KernelDevice, open_device
+from ae_core.cuda.kernels import KernelSource
+from ae_core.device import Mark
 from ae_core.errors import InputError
-from ae_core.records import OperationTime, ProfileRecord, StepTime
+from ae_core.records import IMAGES_PER_EPOCH, Ceilings, OperationTime, ProfileRecord, StepTime
 
 LEARNING_RATE = 1e-6
 """Small, so that timing many steps on a few images stays in the range of real training."""
+LEAST_STEPS = 30
+"""A median and deciles of fewer would be anecdotes."""
+LONGEST_HOLD = 0.05
+CEILINGS = KernelSource("measure.cu", ("multiply_add", "copy"))
 
 
-class Deciles(TypedDict):
-    """The distribution of measured seconds."""
+class Clock(Protocol):
+    """What times queued work: a device, or another library's events."""
+
+    def synchronize(self) -> None:
+        """Return when all queued work is done."""
+
+    def mark(self) -> Mark:
+        """This point in the queue."""
+
+    def elapsed(self, start: Mark, end: Mark) -> float:
+        """Seconds between two marks."""
+
+
+class Distribution(TypedDict):
+    """Measured seconds, under the names that records use."""
 
     low: float
     median: float
@@ -35,25 +54,46 @@ def time_steps(
     phase: str,
     images: npt.NDArray[np.float32],
     *,
-    steps: int,
+    steps: int | None = None,
+    budget: float = 30.0,
     warmup: int = 3,
+    device: str | KernelDevice = "auto",
+    graph: bool = False,
     architecture: Architecture | None = None,
     batch_size: int = 1,
     seed: int = 0,
 ) -> StepTime:
-    """Time `steps` training steps of a phase, after `warmup` that don't count (compiling, caches).
+    """Time training steps of a phase, after `warmup` that don't count (compiling, caches).
 
     Args:
         phase: the phase.
         images: `(N, C, H, W)` float32; full batches of them are used in turn.
-        steps: how many to time.
+        steps: how many to time; by default as many as `budget` allows, at least 30, and at most
+            those of an epoch of 50,000 images.
+        budget: seconds.
         warmup: how many to do before.
+        device: what runs the kernels of a CUDA phase.
+        graph: queue a step as one CUDA graph.
         architecture: the network; the book's by default.
         batch_size: images per step, at most N.
         seed: of the parameters.
     """
-    autoencoder = Autoencoder(phases.create(phase), architecture, batch_size=batch_size, seed=seed)
-    return _time(phase, autoencoder, images, steps, warmup)
+    operations = phases.create(phase, device)
+    autoencoder = Autoencoder(
+        operations, architecture, batch_size=batch_size, seed=seed, graph=graph
+    )
+    step = _stepper(autoencoder, images)
+    if steps is None:
+        steps = affordable(step, autoencoder.device, budget, batch_size)
+    return StepTime(
+        name=f"{phase}, graph" if graph else phase,
+        device=autoencoder.device.name,
+        threads=operations.threads,
+        batch_size=batch_size,
+        n=steps,
+        **distribution(seconds := measure(step, steps, warmup, autoencoder.device)),
+        total=sum(seconds),
+    )
 
 
 def profile_operations(
@@ -63,24 +103,34 @@ def profile_operations(
     images: int = 16,
     steps: int,
     warmup: int = 2,
+    device: str | KernelDevice = "auto",
     architecture: Architecture | None = None,
     batch_size: int = 1,
     seed: int = 0,
 ) -> ProfileRecord:
-    """Time every operation of `steps` training steps on the first `images` images.
+    """Time `steps` training steps on the first `images` images, then each operation of as many.
 
-    The other arguments are those of `time_steps`.
+    On a GPU the second pass holds the queue until a step is in it, so that an operation's time is
+    its kernels' and not that of launching them; what the whole step takes longer is gaps.
+
+    The other arguments are those of `time_steps`; on the emulator the network is `MINI` by default.
     """
     facts = provenance.current()
-    architecture = architecture or Architecture()
-    operations = phases.create(phase)
-    autoencoder = Autoencoder(operations, architecture, batch_size=batch_size, seed=seed)
-    times: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for layer in autoencoder.layers:
-        layer.operations = _Timed(operations, layer.name, times)
-    autoencoder.operations = _Timed(operations, "", times)
+    operations = phases.create(phase, device)
+    architecture = architecture or default_architecture(operations.device)
     pixels = normalise(dataset.train.images[:images], architecture.height)
-    step = _time(phase, autoencoder, pixels, steps, warmup)
+    step = time_steps(
+        phase,
+        pixels,
+        steps=steps,
+        warmup=warmup,
+        device=cast(KernelDevice, operations.device),
+        architecture=architecture,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    autoencoder = Autoencoder(operations, architecture, batch_size=batch_size, seed=seed)
+    timings = _time_operations(autoencoder, pixels, steps, warmup)
     return ProfileRecord(
         provenance=facts,
         dataset=dataset.identity,
@@ -90,59 +140,132 @@ def profile_operations(
         architecture=architecture,
         seed=seed,
         step=step,
-        operations=tuple(
-            OperationTime(
-                layer=cost.layer,
-                operation=cost.operation,
-                n=steps,
-                flops=cost.flops,
-                bytes=cost.bytes,
-                **deciles(times[_timed_layer(cost.layer), cost.operation][warmup:]),
-            )
-            for cost in architecture.costs(batch_size)
-        ),
+        operations=tuple(timings[_key(c)].record(c) for c in architecture.costs(batch_size)),
+        ceilings=_ceilings(open_device("cuda")) if _on_gpu(operations) else None,
     )
 
 
-def _time(
-    phase: str,
-    autoencoder: Autoencoder,
-    images: npt.NDArray[np.float32],
-    steps: int,
-    warmup: int,
-) -> StepTime:
-    step = _stepper(autoencoder, images)
-    seconds = measure(step, steps, warmup, autoencoder.device.synchronize)
-    return StepTime(
-        name=phase,
-        device=autoencoder.device.name,
-        threads=autoencoder.operations.threads,
-        batch_size=autoencoder.batch_size,
-        n=steps,
-        **deciles(seconds),
-    )
-
-
-def measure(
-    step: Callable[[], object], steps: int, warmup: int, synchronize: Callable[[], object]
-) -> list[float]:
-    """Seconds of each of `steps` calls, with the device idle before and after each."""
+def measure(step: Callable[[], object], steps: int, warmup: int, clock: Clock) -> list[float]:
+    """Seconds of each of `steps` calls, queued one after another, as a training run does."""
     for _ in range(warmup):
         step()
-    seconds = []
+    clock.synchronize()
+    marks = [clock.mark()]
     for _ in range(steps):
-        synchronize()
-        started = time.perf_counter()
         step()
-        synchronize()
-        seconds.append(time.perf_counter() - started)
-    return seconds
+        marks.append(clock.mark())
+    clock.synchronize()
+    return [clock.elapsed(*pair) for pair in pairwise(marks)]
 
 
-def deciles(seconds: list[float]) -> Deciles:
-    """First decile, median and ninth decile, under the names that records use."""
+def affordable(step: Callable[[], object], clock: Clock, budget: float, batch_size: int) -> int:
+    """How many steps to time within `budget` seconds: from 30 to an epoch's."""
+    median = distribution(measure(step, 3, 2, clock))["median"]
+    return int(np.clip(budget / median, LEAST_STEPS, -(-IMAGES_PER_EPOCH // batch_size)))
+
+
+def distribution(seconds: list[float]) -> Distribution:
+    """First decile, median and ninth decile."""
     low, median, high = np.quantile(seconds, (0.1, 0.5, 0.9))
     return {"low": float(low), "median": float(median), "high": float(high)}
+
+
+class _Timing:
+    """The marks around every call of one operation of one layer."""
+
+    def __init__(self) -> None:
+        self.marks: list[tuple[Mark, Mark]] = []
+        self.seconds: list[float] = []
+        self.launches = 0
+
+    def record(self, cost: OperationCost) -> OperationTime:
+        return OperationTime(
+            layer=cost.layer,
+            operation=cost.operation,
+            n=len(self.seconds),
+            flops=cost.flops,
+            bytes=cost.bytes,
+            launches=self.launches,
+            **distribution(self.seconds),
+        )
+
+
+Timings = defaultdict[tuple[str, str], _Timing]
+
+
+def _time_operations(
+    autoencoder: Autoencoder, images: npt.NDArray[np.float32], steps: int, warmup: int
+) -> Timings:
+    timings: Timings = defaultdict(_Timing)
+    operations, device = autoencoder.operations, autoencoder.device
+    for layer in autoencoder.layers:
+        layer.operations = _Timed(operations, layer.name, timings)
+    autoencoder.operations = _Timed(operations, "", timings)
+    step, queueing = _stepper(autoencoder, images), 0.0
+    for number in range(warmup + steps):
+        if number == warmup:
+            for timing in timings.values():
+                timing.marks.clear()
+        if _on_gpu(operations):
+            cast(KernelDevice, device).hold(min(1.5 * queueing, LONGEST_HOLD))
+        started = time.perf_counter()
+        step()
+        queueing = time.perf_counter() - started
+        device.synchronize()
+    for timing in timings.values():
+        timing.seconds = [device.elapsed(*pair) for pair in timing.marks]
+    return timings
+
+
+class _Timed:
+    """A phase's operations, each between two marks under its layer's name."""
+
+    def __init__(self, operations: phases.Operations, layer: str, timings: Timings) -> None:
+        self._operations, self._layer, self._timings = operations, layer, timings
+        self.device = operations.device
+        self.threads, self.capturable = operations.threads, operations.capturable
+
+    def __getattr__(self, name: str) -> Any:
+        operation, device = getattr(self._operations, name), self.device
+        timing = self._timings[self._layer, name]
+
+        def timed(*arguments: Any) -> None:
+            launches = device.launches
+            with device.span(f"{self._layer or 'step'}.{name}"):
+                start = device.mark()
+                operation(*arguments)
+                timing.marks.append((start, device.mark()))
+            timing.launches = device.launches - launches
+
+        return timed
+
+
+def _key(cost: OperationCost) -> tuple[str, str]:
+    """Loss and update belong to the autoencoder, not to a layer."""
+    return "" if cost.layer in ("loss", "update") else cost.layer, cost.operation
+
+
+def _on_gpu(operations: phases.Operations) -> bool:
+    return operations.device.kind == "gpu"
+
+
+def _ceilings(device: KernelDevice) -> Ceilings:
+    """Measure the best of some runs of two kernels that do nothing else."""
+    kernels = device.load(CEILINGS)
+    threads, grid, rounds, count = 256, 8192, 1000, 2**26
+    x, y = device.empty((count,)), device.empty((count,))
+
+    def multiply_add() -> None:
+        device.launch(kernels["multiply_add"], (grid, 1, 1), (threads, 1, 1), (y, 0.999, rounds))
+
+    def copy() -> None:
+        blocks = count // (4 * threads)
+        device.launch(kernels["copy"], (blocks, 1, 1), (threads, 1, 1), (x, y, count))
+
+    return Ceilings(
+        flops=2 * 64 * rounds * threads * grid / min(measure(multiply_add, 5, 2, device)),
+        bandwidth=2 * 4 * count / min(measure(copy, 10, 2, device)),
+    )
 
 
 def _stepper(autoencoder: Autoencoder, images: npt.NDArray[np.float32]) -> Callable[[], None]:
@@ -155,34 +278,3 @@ def _stepper(autoencoder: Autoencoder, images: npt.NDArray[np.float32]) -> Calla
     loss = device.empty((size,))
     batches = cycle([staged[i : i + size] for i in range(0, len(images) - size + 1, size)])
     return lambda: autoencoder.step(next(batches), LEARNING_RATE, loss)
-
-
-def _timed_layer(layer: str) -> str:
-    """Loss and update belong to the autoencoder, not to a layer."""
-    return "" if layer in ("loss", "update") else layer
-
-
-class _Timed:
-    """A phase's operations, each timed under its layer's name."""
-
-    def __init__(
-        self,
-        operations: phases.Operations,
-        layer: str,
-        times: dict[tuple[str, str], list[float]],
-    ) -> None:
-        self._operations, self._layer, self._times = operations, layer, times
-        self.device: Device = operations.device
-        self.threads = operations.threads
-
-    def __getattr__(self, name: str) -> Any:
-        operation = getattr(self._operations, name)
-
-        def timed(*arguments: Any) -> None:
-            self.device.synchronize()
-            started = time.perf_counter()
-            operation(*arguments)
-            self.device.synchronize()
-            self._times[self._layer, name].append(time.perf_counter() - started)
-
-        return timed

@@ -28,6 +28,7 @@ from ae_core.provenance import Provenance
 
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
+IMAGES_PER_EPOCH = 50_000
 
 
 class RecordError(InputError):
@@ -58,6 +59,8 @@ class TrainingSettings(Model):
     batch_size: PositiveInt = 1
     learning_rate: Positive = 0.002
     seed: NonNegativeInt = 0
+    graph: bool = False
+    """Whether steps are queued as CUDA graphs; changes no bit of the result."""
 
 
 class EpochResult(Model):
@@ -118,6 +121,19 @@ class StepTime(Model):
     """First decile."""
     high: Seconds
     """Ninth decile."""
+    total: Seconds
+    """All `n` together."""
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether fewer images were measured than an epoch has."""
+        return self.n * self.batch_size < IMAGES_PER_EPOCH
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Seconds for 50,000 images: measured, or extrapolated from the median."""
+        steps = IMAGES_PER_EPOCH / self.batch_size
+        return steps * (self.median if self.extrapolated else self.total / self.n)
 
 
 class BenchmarkRecord(RunRecord):
@@ -144,6 +160,21 @@ class OperationTime(Model):
     high: Seconds
     flops: NonNegativeInt
     bytes: PositiveInt
+    launches: NonNegativeInt = 0
+    """Kernels that it takes."""
+
+
+class Ceilings(Model):
+    """What a device can do at most, as measured on it."""
+
+    flops: Positive
+    """Float32 operations per second, in registers."""
+    bandwidth: Positive
+    """Bytes per second that a copy reads and writes, beyond the caches."""
+
+    def seconds(self, flops: float, nbytes: float) -> float:
+        """The least time for so much arithmetic and traffic: the roofline."""
+        return max(flops / self.flops, nbytes / self.bandwidth)
 
 
 class ProfileRecord(RunRecord):
@@ -155,6 +186,13 @@ class ProfileRecord(RunRecord):
     seed: NonNegativeInt
     step: StepTime
     operations: tuple[OperationTime, ...]
+    ceilings: Ceilings | None
+    """None where they were not measured: on a CPU."""
+
+    @property
+    def gaps(self) -> float:
+        """Seconds of a step in which no operation ran: waiting for launches, mostly."""
+        return max(self.step.median - self.seconds, 0.0)
 
     @property
     def seconds(self) -> float:
@@ -212,11 +250,14 @@ class VerificationRecord(RunRecord):
     """Of the compared training steps."""
     seed: NonNegativeInt
     differences: tuple[Difference, ...]
+    repeatable: bool | None = None
+    """Whether a second run came to the same bits; None if there was none."""
 
     @property
     def passed(self) -> bool:
-        """Whether every quantity is within tolerance."""
-        return all(difference.passed for difference in self.differences)
+        """Whether every quantity is within tolerance, and the same when computed again."""
+        within = all(difference.passed for difference in self.differences)
+        return within and self.repeatable is not False
 
 
 Record = TrainingRecord | BenchmarkRecord | ProfileRecord | VerificationRecord

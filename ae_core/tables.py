@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
+import numpy as np
 import pandas as pd
 
-from ae_core.architecture import Architecture
+from ae_core.architecture import KERNEL, Architecture
 from ae_core.phases import title
-from ae_core.records import BenchmarkRecord, Difference, ProfileRecord, StepTime, TrainingRecord
+from ae_core.records import (
+    IMAGES_PER_EPOCH,
+    BenchmarkRecord,
+    Difference,
+    ProfileRecord,
+    StepTime,
+    TrainingRecord,
+)
 
-IMAGES_PER_EPOCH = 50_000
+
+def frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    """Rows of an experiment of a chapter's own."""
+    return pd.DataFrame(list(rows))
 
 
 def network(architecture: Architecture) -> pd.DataFrame:
@@ -56,62 +68,122 @@ def differences(found: Iterable[Difference]) -> pd.DataFrame:
 def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
     """One row an implementation: milliseconds per image, and ratios within this run.
 
-    Speed-ups refer to the plain loops; the last column to PyTorch on the same device with as many
-    threads.
+    Speed-ups refer to the plain loops; the last column to PyTorch at its best on the same device
+    with as many threads. Seconds for 50,000 images are measured, or marked as extrapolated.
     """
     plain = next((step for step in record.steps if step.name == "cpu"), None)
-    peers = {(step.device, step.threads): step for step in record.steps if step.peer}
+    peers: dict[tuple[str, int], StepTime] = {}
+    for step in record.steps:
+        best = peers.get((step.device, step.threads))
+        if step.peer and (best is None or step.median < best.median):
+            peers[step.device, step.threads] = step
     rows = []
     for step in record.steps:
         low, median, high = (1e3 * t / step.batch_size for t in (step.low, step.median, step.high))
         row = {
             "implementation": title(step.name),
             "threads": step.threads,
-            "ms per image": f"{median:.1f}",
-            "10-90 %": f"{low:.1f}-{high:.1f}",
-            "n": step.n,
-            f"s per {IMAGES_PER_EPOCH:,}, extrapolated": f"{seconds_per_epoch(step):,.0f}",
+            "ms per image": _digits(median),
+            "10-90 %": f"{_digits(low)}-{_digits(high)}",
+            "n": f"{step.n:,}",
+            f"s per {IMAGES_PER_EPOCH:,}": f"{_digits(step.seconds_per_epoch)}"
+            + (" extrapolated" if step.extrapolated else ""),
         }
         if plain:
             row["speed-up"] = f"{plain.median / step.median:.1f}x"
         if peers:
             peer = peers.get((step.device, step.threads))
-            row["time / PyTorch's"] = f"{step.median / peer.median:.1f}" if peer else ""
+            row["time / PyTorch's"] = _digits(step.median / peer.median) if peer else ""
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def seconds_per_epoch(step: StepTime) -> float:
-    """Seconds for 50,000 images, extrapolated from the median step."""
-    return IMAGES_PER_EPOCH * step.median / step.batch_size
+def _digits(value: float) -> str:
+    """Three significant digits, none of them lost to an exponent."""
+    return f"{value:,.{max(0, 2 - int(np.floor(np.log10(value))))}f}" if value else "0"
+
+
+def launches(records: Iterable[ProfileRecord]) -> pd.DataFrame:
+    """One row an operation, a column a phase: kernels launched in a step; the last row adds up."""
+    counts: dict[str, Counter[str]] = {}
+    for record in records:
+        count: Counter[str] = Counter()
+        counts[title(record.phase)] = count
+        for operation in record.operations:
+            count[operation.operation] += operation.launches
+    frame = pd.DataFrame(counts)
+    frame.loc["all"] = frame.sum()
+    columns = {name: frame[name].map("{:,}".format) for name in frame}
+    return pd.DataFrame({"operation": frame.index, **columns})
+
+
+def im2col(architecture: Architecture, batch: int = 1) -> pd.DataFrame:
+    """One row a convolution: what its input takes, and what im2col would write for it, in MB."""
+    rows = []
+    for layer in architecture.layers:
+        if layer.kind == "conv":
+            channels, height, width = layer.input
+            plane = 4 * batch * channels * height * width / 1e6
+            rows.append({"layer": layer.name, "input": plane, "im2col": KERNEL**2 * plane})
+    frame = pd.DataFrame(rows)
+    total = {"layer": "all", "input": frame["input"].sum(), "im2col": frame["im2col"].sum()}
+    frame = pd.concat([frame, pd.DataFrame([total])])
+    return frame.assign(**{k: frame[k].map("{:.2f} MB".format) for k in ("input", "im2col")})
 
 
 def operations(record: ProfileRecord) -> pd.DataFrame:
-    """One row an operation, summed over layers: time, share of the step, and GFLOP/s."""
+    """One row an operation, summed over layers: time, share, launches, rate, and of the roofline.
+
+    A last row has the gaps between operations.
+    """
+    frame = _operations(record).drop(columns="layer").groupby("operation", sort=False).sum()
+    return _timed(record, frame.sort_values("median", ascending=False).reset_index())
+
+
+def profile(record: ProfileRecord) -> pd.DataFrame:
+    """One row an operation of a layer, in the order of the step; a last row has the gaps."""
+    frame = _operations(record)
+    frame["operation"] = frame["layer"] + "." + frame["operation"]
+    return _timed(record, frame)
+
+
+def _operations(record: ProfileRecord) -> pd.DataFrame:
     frame = pd.DataFrame([operation.model_dump() for operation in record.operations])
-    grouped = frame.groupby("operation", sort=False)[["median", "flops"]].sum()
-    grouped = grouped.sort_values("median", ascending=False)
-    return pd.DataFrame(
-        {
-            "operation": grouped.index,
-            "ms": (1e3 * grouped["median"]).map("{:.2f}".format).to_numpy(),
-            "share": (grouped["median"] / grouped["median"].sum()).map("{:.1%}".format).to_numpy(),
-            "GFLOP/s": [
-                f"{flops / seconds / 1e9:.1f}" if flops else ""
-                for flops, seconds in zip(grouped["flops"], grouped["median"], strict=True)
-            ],
-        }
-    )
+    if record.ceilings:
+        frame["least"] = [record.ceilings.seconds(o.flops, o.bytes) for o in record.operations]
+    return frame
 
 
-def epochs(record: TrainingRecord) -> pd.DataFrame:
-    """One row an epoch: loss and seconds."""
-    return pd.DataFrame(
+def _timed(record: ProfileRecord, frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns `operation`, `median`, `flops`, `launches`, `least` as a person reads them."""
+    step = max(record.step.median, record.seconds)
+    columns = {
+        "operation": frame["operation"],
+        "ms": (1e3 * frame["median"]).map("{:.3f}".format),
+        "of step": (frame["median"] / step).map("{:.1%}".format),
+        "launches": frame["launches"].map("{:,}".format),
+        "GFLOP/s": [
+            f"{rate / 1e9:,.1f}" if rate else "" for rate in frame["flops"] / frame["median"]
+        ],
+    }
+    if record.ceilings:
+        columns["of roofline"] = (frame["least"] / frame["median"]).map("{:.1%}".format)
+    if not frame["launches"].any():
+        del columns["launches"]
+    gaps = {"operation": "gaps", "ms": f"{1e3 * record.gaps:.3f}"}
+    gaps["of step"] = f"{record.gaps / step:.1%}"
+    return pd.concat([pd.DataFrame(columns), pd.DataFrame([gaps])]).fillna("")
+
+
+def epochs(record: TrainingRecord, with_seconds: bool = True) -> pd.DataFrame:
+    """One row an epoch: loss, images, and seconds where they mean something."""
+    frame = pd.DataFrame(
         {
             "epoch": e.epoch,
             "loss": f"{e.loss:.5f}",
-            "seconds": f"{e.seconds:.1f}",
             "images": f"{e.images:,}",
+            "seconds": f"{e.seconds:.1f}",
         }
         for e in record.epochs
     )
+    return frame if with_seconds else frame.drop(columns="seconds")

@@ -16,6 +16,7 @@ from ae_core import phases, progress, provenance
 from ae_core.autoencoder import Autoencoder
 from ae_core.checkpoint import Checkpoint, CheckpointError, TrainingState
 from ae_core.cifar10 import Dataset, Images, normalise
+from ae_core.cuda.device import KernelDevice
 from ae_core.device import Array
 from ae_core.errors import InputError
 from ae_core.records import (
@@ -37,6 +38,7 @@ def train(
     settings: TrainingSettings,
     dataset: Dataset,
     *,
+    device: str | KernelDevice = "auto",
     checkpoint: str | Path | None = None,
     existing: Literal["refuse", "resume", "replace"] = "refuse",
     on_epoch: Callable[[EpochResult], object] | None = None,
@@ -47,6 +49,7 @@ def train(
         settings: what to train, and how.
         dataset: its first `settings.images` training images are used, reshuffled each epoch in an
             order that follows from seed and epoch alone.
+        device: what runs the kernels of a CUDA phase: `auto`, `cuda`, `emulated`, or a device.
         checkpoint: written after each epoch.
         existing: what to do if `checkpoint` exists: refuse to start, resume from it (bitwise the
             same result as never having stopped), or replace it.
@@ -61,10 +64,11 @@ def train(
     _check_counts(settings, dataset)
     facts = provenance.current()
     autoencoder = Autoencoder(
-        phases.create(settings.phase),
+        phases.create(settings.phase, device),
         settings.architecture,
         batch_size=settings.batch_size,
         seed=settings.seed,
+        graph=settings.graph,
     )
     path = Path(checkpoint) if checkpoint else None
     epochs: list[EpochResult] = []
@@ -225,8 +229,8 @@ def _check_counts(settings: TrainingSettings, dataset: Dataset) -> None:
 def _refuse_differences(
     path: Path, state: TrainingState, settings: TrainingSettings, dataset: Dataset
 ) -> None:
-    """Only more epochs, and another number of test images, leave a resumed result the same."""
-    free = {"epochs", "test_images"}
+    """Only more epochs, other test images, and a CUDA graph leave a resumed result the same."""
+    free = {"epochs", "test_images", "graph"}
     then, now = state.settings.model_dump(exclude=free), settings.model_dump(exclude=free)
     then["dataset"], now["dataset"] = state.dataset_digest[:12], dataset.identity.digest[:12]
     differences = [f"{k} was {then[k]}, is now {now[k]}" for k in then if then[k] != now[k]]

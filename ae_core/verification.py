@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ae_core import phases, provenance
 from ae_core.architecture import Architecture
-from ae_core.autoencoder import Autoencoder
+from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.cifar10 import Dataset, normalise
+from ae_core.cuda.device import KernelDevice
 from ae_core.device import Host
 from ae_core.phases import Operations
 from ae_core.records import Difference, VerificationRecord
@@ -157,47 +159,56 @@ def compare(
     architecture: Architecture | None = None,
     learning_rate: float = 1e-3,
     seed: int = 0,
+    device: str | KernelDevice = "auto",
 ) -> Iterator[VerificationRecord]:
     """Hold phases against the plain loops in float64: one pass, then some steps of training.
 
-    All start from the same parameters and see the same images in the same order.
+    All start from the same parameters and see the same images in the same order. Each phase does it
+    twice, and must come to the same bits.
 
     Args:
         names: the phases to check.
         dataset: where the images come from.
         images: how many, from the first, in one batch; loss and gradients are of their mean.
         steps: of training, one image each.
-        architecture: the network; the book's by default.
+        architecture: the network; by default the book's, or `MINI` on the emulator.
         learning_rate: of those steps.
         seed: of the parameters.
+        device: what runs the kernels of CUDA phases.
 
     Yields:
         A record a phase, in the order of `names`.
     """
-    architecture = architecture or Architecture()
-    pixels = normalise(dataset.train.images[:images], architecture.height)
-    images = len(pixels)
 
-    def quantities(operations: Operations, dtype: npt.DTypeLike) -> dict[str, npt.ArrayLike]:
-        one = Autoencoder(operations, architecture, seed=seed, dtype=dtype, batch_size=images)
-        some = Autoencoder(operations, architecture, seed=seed, dtype=dtype)
+    def quantities(
+        operations: Operations, network: Architecture, dtype: npt.DTypeLike
+    ) -> dict[str, npt.NDArray[Any]]:
+        pixels = normalise(dataset.train.images[:images], network.height)
+        one = Autoencoder(operations, network, seed=seed, dtype=dtype, batch_size=len(pixels))
+        some = Autoencoder(operations, network, seed=seed, dtype=dtype)
         return _one_pass(one, pixels) | _some_steps(some, pixels, steps, learning_rate)
 
-    expected = quantities(phases.create("cpu"), np.float64)
+    references: dict[Architecture, dict[str, npt.NDArray[Any]]] = {}
     for name in names:
-        facts, operations = provenance.current(), phases.create(name)
-        found = quantities(operations, np.float32)
+        facts, operations = provenance.current(), phases.create(name, device)
+        network = architecture or default_architecture(operations.device)
+        if network not in references:
+            references[network] = quantities(phases.create("cpu"), network, np.float64)
+        expected = references[network]
+        found = quantities(operations, network, np.float32)
+        again = quantities(operations, network, np.float32)
         yield VerificationRecord(
             provenance=facts,
             dataset=dataset.identity,
             device=operations.device.name,
             phase=name,
             reference="the plain loops in float64",
-            architecture=architecture,
-            images=images,
+            architecture=network,
+            images=min(images, len(dataset.train.images)),
             steps=steps,
             learning_rate=learning_rate,
             seed=seed,
+            repeatable=all(np.array_equal(found[q], again[q], equal_nan=True) for q in found),
             differences=tuple(
                 difference(quantity, found[quantity], expected[quantity], _tolerance(quantity))
                 for quantity in expected
@@ -216,7 +227,7 @@ def _tolerance(quantity: str) -> float:
     return BIASES_TOLERANCE if quantity.endswith("biases") else LOSSES_TOLERANCE
 
 
-def _one_pass(autoencoder: Autoencoder, images: HostArray) -> dict[str, npt.ArrayLike]:
+def _one_pass(autoencoder: Autoencoder, images: HostArray) -> dict[str, npt.NDArray[Any]]:
     """What a pass over one batch computes, from buffers that were poisoned before."""
     autoencoder.poison()
     _, gradients = autoencoder.gradients(images)
@@ -225,7 +236,7 @@ def _one_pass(autoencoder: Autoencoder, images: HostArray) -> dict[str, npt.Arra
         "reconstruction": autoencoder.output.output,
         "loss of each image": autoencoder.loss,
     }
-    found: dict[str, npt.ArrayLike] = {
+    found: dict[str, npt.NDArray[Any]] = {
         name: autoencoder.device.download(array) for name, array in forward.items()
     }
     return found | {f"gradient of {name}": gradient for name, gradient in gradients.items()}
@@ -233,7 +244,7 @@ def _one_pass(autoencoder: Autoencoder, images: HostArray) -> dict[str, npt.Arra
 
 def _some_steps(
     autoencoder: Autoencoder, images: HostArray, steps: int, learning_rate: float
-) -> dict[str, npt.ArrayLike]:
+) -> dict[str, npt.NDArray[Any]]:
     """Losses and parameters of `steps` training steps, one image each."""
     if not steps:
         return {}
@@ -243,5 +254,5 @@ def _some_steps(
     for step in range(steps):
         device.upload(images[step % len(images)][None].astype(dtype), image)
         autoencoder.step(image, learning_rate, losses[step : step + 1])
-    found: dict[str, npt.ArrayLike] = {f"after {steps} steps: losses": device.download(losses)}
+    found: dict[str, npt.NDArray[Any]] = {f"after {steps} steps: losses": device.download(losses)}
     return found | {f"after {steps} steps: {n}": t for n, t in autoencoder.parameters().items()}

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from ae_core import records
+from ae_core.phases import PHASES
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
@@ -22,14 +23,15 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["data", "train", "verify", "bench", "book"]),
+        ([], ["data", "train", "verify", "profile", "bench", "book"]),
         (["data"], ["fetch", "info", "synthesize"]),
         (
             ["train"],
-            ["--epochs", "--resume", "--learning-rate", "default: 0.002", "Images per step"],
+            ["--epochs", "--resume", "--learning-rate", "default: 0.002", "--device", "--graph"],
         ),
         (["verify"], ["--phase", "--images", "default: 100", "exits with 1"]),
-        (["bench"], ["--peer", "torch", "median"]),
+        (["profile"], ["--phase", "Nsight", "emulator"]),
+        (["bench"], ["--peer", "torch", "median", "--budget"]),
         (["book"], ["execute", "html", "make"]),
         (["book", "execute"], ["--profile", "--force"]),
     ],
@@ -68,11 +70,22 @@ def test_verify_passes_and_says_so(on_data, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip().splitlines()[-1] == "passed"
     assert "gradient of conv5.biases" in done.stdout
+    assert done.stdout.count("second run: the same bits") == len(PHASES)
     written = {path.name: records.load(path) for path in tmp_path.iterdir()}
-    assert set(written) == {
-        "gradients_cpu.json", "verification_cpu.json", "verification_cpu-parallel.json",
-    }  # fmt: skip
+    expected = {"gradients_cpu.json", *(f"verification_{phase}.json" for phase in PHASES)}
+    assert set(written) == expected
     assert all(record.passed for record in written.values())
+
+
+def test_a_cuda_phase_trains_and_is_profiled_without_a_gpu(on_data, tmp_path):
+    out = tmp_path / "p.json"
+    done = run(
+        "profile", "--phase", "gpu-v1", "--device", "emulated", "--steps", "3", *on_data,
+        "--out", str(out),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "conv2.conv2d_weight_gradient" in done.stdout
+    assert "emulator" in records.load(out).device
 
 
 def test_records_go_to_their_folder_by_default(on_data, tmp_path, monkeypatch):
@@ -115,6 +128,9 @@ def test_bench_measures_both_cpu_phases(on_data, tmp_path):
         (["train", "--epochs", "many"], "--epochs"),
         (["train", "--images", "60000"], "images: expected at most 50,000"),
         (["verify", "--phase", "gpu-9"], "error: phase: expected one of"),
+        (["train", "--device", "tpu", "--phase", "gpu-v1"], "error: device: expected one of auto"),
+        (["train", "--graph"], "error: graph: expected gpu-v1, gpu-v2"),
+        (["bench", "--phase", "gpu-v2", "--device", "emulated"], "expected an NVIDIA GPU"),
         (["bench", "--peer", "jax"], "expected torch"),
         (["book", "execute", "--profile", "fast"], "profile 'fast': expected one of full, quick"),
         (["book", "execute", "99_none"], "unknown chapter 99_none"),

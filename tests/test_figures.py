@@ -24,7 +24,7 @@ def drawn(dataset):
     """Every figure of the book, as SVG text by name."""
     settings = TrainingSettings(architecture=SMALL, epochs=2, images=4, test_images=4)
     images = np.random.default_rng(0).random((3, 3, 8, 8), dtype=np.float32)
-    bench = benchmark.benchmark({"cpu": 3}, dataset)
+    bench = benchmark.benchmark(["cpu", "cpu-parallel"], dataset, steps=3)
     peer = bench.steps[0].model_copy(update={"name": "PyTorch", "peer": True})
     bench = bench.model_copy(update={"steps": (*bench.steps, peer)})
     profile = profile_operations("cpu", dataset, images=2, steps=2, architecture=SMALL)
@@ -137,7 +137,7 @@ def test_progress_shows_only_where_someone_watches(monkeypatch, terminal, kernel
 @pytest.mark.parametrize("times", [(0.4, 0.4), (1e-6, 1e3), (0.41, 0.42)])
 def test_step_times_fit_their_figure_whether_alike_or_far_apart(dataset, times):
     """Matplotlib warns, and so fails the test, where the numbers leave no room for the axes."""
-    record = benchmark.benchmark({"cpu": 3}, dataset)
+    record = benchmark.benchmark(["cpu", "cpu-parallel"], dataset, steps=3)
     step = record.steps[0]
     steps = [step.model_copy(update=dict.fromkeys(("low", "median", "high"), t)) for t in times]
     text = figures.svg(figures.step_times(record.model_copy(update={"steps": tuple(steps)})))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ae_core import benchmark, headline, peer, phases, profiling, records, tables
-from ae_core.profiling import deciles, measure, profile_operations, time_steps
+from ae_core.architecture import MINI
+from ae_core.profiling import affordable, distribution, measure, profile_operations, time_steps
 from ae_core.records import RecordError, StepTime, TrainingSettings
 from ae_core.training import train
 from tests.conftest import SMALL
@@ -15,7 +16,10 @@ def images(random):
     return random.random((4, 3, 8, 8), dtype=np.float32)
 
 
-@pytest.mark.parametrize("phase", list(phases.PHASES))
+CPU = [name for name, phase in phases.PHASES.items() if not phase.cuda]
+
+
+@pytest.mark.parametrize("phase", CPU)
 def test_a_profile_times_every_operation_of_a_step(dataset, phase):
     record = profile_operations(phase, dataset, images=4, steps=3, architecture=SMALL)
     expected = [(cost.layer, cost.operation) for cost in SMALL.costs()]
@@ -24,21 +28,73 @@ def test_a_profile_times_every_operation_of_a_step(dataset, phase):
     convolutions = [o for o in record.operations if "conv2d" in o.operation]
     seconds = record.convolution_share * record.seconds
     assert np.isclose(record.convolution_rate, sum(o.flops for o in convolutions) / seconds)
-    shares = tables.operations(record)["share"].str.rstrip("%").astype(float)
-    assert np.isclose(shares.sum(), 100, atol=1)
+    table = tables.operations(record)
+    assert table["operation"].iloc[-1] == "gaps"
+    assert np.isclose(table["of step"].str.rstrip("%").astype(float).sum(), 100, atol=1)
 
 
-def test_warm_up_steps_do_not_count(monkeypatch):
-    now = iter(np.arange(100.0))
-    monkeypatch.setattr(profiling.time, "perf_counter", lambda: next(now))
-    calls: list[int] = []
-    seconds = measure(lambda: calls.append(1), steps=4, warmup=3, synchronize=lambda: None)
-    assert seconds == [1.0] * 4
-    assert len(calls) == 7
+@pytest.mark.parametrize(("phase", "launches"), [("gpu-v2", 42), ("gpu-basic-filter", 154)])
+def test_a_profile_counts_launches(dataset, phase, launches):
+    """v2: one each. By filter: one for each plane that a convolution writes or differentiates."""
+    record = profile_operations(phase, dataset, images=1, steps=3, device="emulated")
+    assert record.architecture == MINI and record.ceilings is None
+    assert sum(o.launches for o in record.operations) == launches
+    assert tables.profile(record)["launches"].iloc[0] == ("1" if phase == "gpu-v2" else "12")
+
+
+class Ticks:
+    """A clock that moves on by what `step` says."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.now, self.steps, self.calls = 0.0, iter(seconds), 0
+
+    def step(self):
+        self.calls += 1
+        self.now += next(self.steps)
+
+    def synchronize(self):
+        pass
+
+    def mark(self):
+        return self.now
+
+    def elapsed(self, start, end):
+        return end - start
+
+
+def test_warm_up_steps_do_not_count():
+    clock = Ticks(9, 9, 9, 1, 2, 3, 4)
+    assert measure(clock.step, steps=4, warmup=3, clock=clock) == [1, 2, 3, 4]
+    assert clock.calls == 7
+
+
+@pytest.mark.parametrize(
+    ("seconds", "batch_size", "steps"),
+    [(10.0, 1, 30), (1.0, 1, 100), (1e-4, 1, 50_000), (1e-4, 64, 782)],
+)
+def test_as_many_steps_as_the_budget_allows(seconds, batch_size, steps):
+    clock = Ticks(*[seconds] * 5)
+    assert affordable(clock.step, clock, budget=100.0, batch_size=batch_size) == steps
 
 
 def test_a_distribution_is_median_and_deciles():
-    assert deciles([float(n) for n in range(1, 12)]) == {"low": 2.0, "median": 6.0, "high": 10.0}
+    expected = {"low": 2.0, "median": 6.0, "high": 10.0}
+    assert distribution([float(n) for n in range(1, 12)]) == expected
+
+
+def test_an_epoch_is_measured_or_extrapolated_and_says_which():
+    row = {"name": "cpu", "device": "x", "threads": 1, "low": 1, "median": 2, "high": 3}
+    few = StepTime(**row, batch_size=10, n=100, total=300)
+    assert few.extrapolated and few.seconds_per_epoch == 2 * 5000
+    all_images = StepTime(**row, batch_size=10, n=5000, total=15000)
+    assert not all_images.extrapolated and all_images.seconds_per_epoch == 15000
+
+
+def test_an_emulators_time_is_not_put_beside_others(dataset, monkeypatch):
+    with pytest.raises(ValueError, match="expected an NVIDIA GPU for gpu-v2"):
+        benchmark.benchmark(["gpu-v2"], dataset, device="emulated")
+    monkeypatch.setattr(benchmark.machine, "gpu", lambda: None)
+    assert benchmark.timeable() == CPU
 
 
 def test_a_batch_needs_its_images(images):
@@ -66,27 +122,27 @@ def test_the_headline_is_made_from_records(dataset, tmp_path):
     paths = tmp_path / "b.json", tmp_path / "t.json"
     with pytest.raises(RecordError, match="found no file"):
         headline.markdown(*paths)
-    record = benchmark.benchmark({"cpu": 3, "cpu-parallel": 3}, dataset)
+    record = benchmark.benchmark(CPU, dataset, steps=3)
     records.save(record, paths[0])
     settings = TrainingSettings(architecture=SMALL, images=4, test_images=4)
     records.save(train(settings, dataset)[1], paths[1])
     text = "\n".join(headline.markdown(*paths))
     plain, parallel = record.steps
-    assert f"{1e3 * plain.median:.1f}" in text
+    assert f"{1e3 * plain.median:.0f}" in text
     assert f"{plain.median / parallel.median:.1f}x" in text
-    assert f"{50_000 * parallel.median:,.0f}" in text
+    assert f"{50_000 * parallel.median:,.0f} extrapolated" in text
     assert "synthetic stand-in" in text
     with pytest.raises(RecordError, match="found benchmark and benchmark"):
         headline.markdown(paths[0], paths[0])
 
 
 def test_a_peer_is_compared_on_the_same_device_with_as_many_threads(dataset):
-    record = benchmark.benchmark({"cpu": 3, "cpu-parallel": 3}, dataset)
+    record = benchmark.benchmark(CPU, dataset, steps=3)
     row = record.steps[0].model_dump() | {"name": "PyTorch", "peer": True, "median": 0.01}
     row |= {"low": 0.01, "high": 0.01}
     same, other = StepTime(**row), StepTime(**row | {"device": "another"})
-    ratio = f"{record.steps[0].median / 0.01:.1f}"
-    column = tables.benchmark(record.model_copy(update={"steps": (*record.steps, same)}))
-    assert column["time / PyTorch's"].iloc[0] == ratio
-    column = tables.benchmark(record.model_copy(update={"steps": (*record.steps, other)}))
-    assert column["time / PyTorch's"].iloc[0] == ""
+    slower = StepTime(**row | {"median": 0.02})
+    for peers, expected in (((slower, same), record.steps[0].median / 0.01), ((other,), None)):
+        joined = record.model_copy(update={"steps": (*record.steps, *peers)})
+        ratio = tables.benchmark(joined)["time / PyTorch's"].iloc[0]
+        assert (float(ratio) == pytest.approx(expected, rel=0.01)) if expected else ratio == ""

@@ -6,10 +6,12 @@ Everything else (layers, training, verification, profiling, the command line) th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
+from ae_core.cuda.device import KernelDevice, open_device
 from ae_core.device import Array, Device
 from ae_core.errors import InputError
 
@@ -26,6 +28,8 @@ class Operations(Protocol):
     device: Device
     threads: int
     """CPU threads that the arithmetic uses; 1 where a GPU does it."""
+    capturable: bool
+    """Whether a training step may become a CUDA graph."""
 
     def conv2d_forward(self, x: Array, weights: Array, y: Array) -> None:
         """`y[n,k] = sum over c of x[n,c] correlated with weights[k,c]`."""
@@ -74,11 +78,29 @@ class Phase:
     module: str
     implementation: str
     title: str
+    cuda: bool = False
+    """Whether it takes a device that runs kernels."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the implementation."""
 
 
 PHASES = {
     "cpu": Phase("ae_core.phases.cpu_loops", "CpuLoops", "CPU loops, one thread"),
     "cpu-parallel": Phase("ae_core.phases.cpu_parallel", "CpuParallel", "CPU loops, all cores"),
+    "gpu-basic": Phase(
+        "ae_core.phases.gpu_basic", "GpuBasic", "GPU basic, a launch a pair", cuda=True
+    ),
+    "gpu-basic-filter": Phase(
+        "ae_core.phases.gpu_basic",
+        "GpuBasic",
+        "GPU basic, a launch a filter",
+        cuda=True,
+        options={"planes_per_launch": None},
+    ),
+    "gpu-v1": Phase("ae_core.phases.gpu_batched", "GpuBatched", "GPU v1, batched", cuda=True),
+    "gpu-v2": Phase(
+        "ae_core.phases.gpu_implicit_gemm", "GpuImplicitGemm", "GPU v2, implicit GEMM", cuda=True
+    ),
 }
 
 
@@ -94,15 +116,30 @@ def named(name: str) -> Phase:
 
 
 def title(name: str) -> str:
-    """How the book calls a phase, or a library measured beside them."""
-    return PHASES[name].title if name in PHASES else name
+    """How the book calls a phase or a variant of it (`gpu-v2, graph`), or a library beside them."""
+    base, comma, variant = name.partition(", ")
+    return f"{PHASES[base].title}{comma}{variant}" if base in PHASES else name
 
 
-def create(name: str) -> Operations:
-    """The operations of the phase called `name`; its module is imported only now.
+def implementation(name: str) -> Any:
+    """The class of a phase's operations; its module is imported only now."""
+    phase = named(name)
+    return getattr(import_module(phase.module), phase.implementation)
+
+
+def create(name: str, device: str | KernelDevice = "auto") -> Operations:
+    """The operations of the phase called `name`.
+
+    Args:
+        name: a key of `PHASES`.
+        device: for CUDA phases, what runs the kernels: `auto`, `cuda`, `emulated`, or a device.
 
     Raises:
         InputError: no phase has this name.
+        DeviceError: the device can't be used.
     """
     phase = named(name)
-    return cast(Operations, getattr(import_module(phase.module), phase.implementation)())
+    if not phase.cuda:
+        return cast(Operations, implementation(name)())
+    opened = open_device(device) if isinstance(device, str) else device
+    return cast(Operations, implementation(name)(opened, **phase.options))

@@ -194,6 +194,7 @@ class CpuLoops:
     """The loops above, compiled for one thread."""
 
     threads = 1
+    capturable = False
 
     def __init__(self) -> None:
         self.device = Host()

@@ -117,6 +117,8 @@ def _on_all_cores(loops: Any) -> Any:
 class CpuParallel:
     """The baseline's operations on all cores."""
 
+    capturable = False
+
     def __init__(self) -> None:
         self.device = Host()
         self.threads = numba.get_num_threads()

@@ -1,0 +1,349 @@
+// The fiber scheduler behind emulator.h. It is not instrumented itself: under a sanitizer it is compiled
+// without -fsanitize and with EMULATOR_ASAN or EMULATOR_TSAN, and tells the sanitizer of each switch.
+#include "emulator.h"
+
+#include <link.h>
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#undef threadIdx
+#undef blockIdx
+#undef blockDim
+#undef gridDim
+
+// x86-64 switches stacks in fourteen instructions. Elsewhere ucontext does it, some fifty times slower.
+#if !defined(__x86_64__)
+#define EMULATOR_UCONTEXT
+#include <ucontext.h>
+#endif
+
+extern "C" {
+#ifdef EMULATOR_ASAN
+void __sanitizer_start_switch_fiber(void** save, const void* bottom, size_t size);
+void __sanitizer_finish_switch_fiber(void* saved, const void** bottom, size_t* size);
+#endif
+#ifdef EMULATOR_TSAN
+void* __tsan_get_current_fiber();
+void* __tsan_create_fiber(unsigned flags);
+void __tsan_switch_to_fiber(void* fiber, unsigned flags);
+void __tsan_acquire(void* address);
+void __tsan_release(void* address);
+#endif
+#ifndef EMULATOR_UCONTEXT
+void emulator_switch(void** save, void* load);
+#endif
+}
+
+#ifndef EMULATOR_UCONTEXT
+asm(R"(
+.text
+.globl emulator_switch
+.type emulator_switch,@function
+emulator_switch:
+  pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15
+  movq %rsp,(%rdi)
+  movq %rsi,%rsp
+  popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp
+  ret
+.size emulator_switch,.-emulator_switch
+.section .note.GNU-stack,"",@progbits
+.text
+)");
+#endif
+
+// The runtime's own variables stay out of .bss, which is the kernels' shared memory.
+#define OUTSIDE_BSS __attribute__((section("emulator_state")))
+
+namespace emulator {
+
+Launch current OUTSIDE_BSS;
+
+namespace {
+
+enum State { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, FINISHED };
+
+struct Fiber : Lane {
+#ifdef EMULATOR_UCONTEXT
+    ucontext_t context;
+#else
+    void* stack_pointer;
+#endif
+    char* stack;
+    State state;
+    void *fake_stack, *tsan;
+    unsigned block_barriers, warp_barriers;  // passed so far: their parity names a sync object
+};
+
+struct Block {
+    const std::function<void()>* thread;
+    std::vector<Fiber*> pool;  // every fiber ever made; a block uses the first `size`
+    unsigned size;
+    int order;
+    uint64_t random;
+#ifdef EMULATOR_UCONTEXT
+    ucontext_t scheduler;
+#else
+    void* scheduler;
+#endif
+    const void* scheduler_stack;
+    size_t scheduler_stack_size;
+    void* scheduler_tsan;
+    char started, finished, block_sync[2], warp_sync[32][2];  // TSan's sync objects: addresses only
+    char *shared_memory, *shared_memory_end;
+    char error[160];
+};
+Block* block OUTSIDE_BSS;
+
+constexpr size_t STACK = 256 * 1024;  // reserved, and touched only as far as a kernel needs
+
+void release([[maybe_unused]] void* address) {
+#ifdef EMULATOR_TSAN
+    __tsan_release(address);
+#endif
+}
+
+void acquire([[maybe_unused]] void* address) {
+#ifdef EMULATOR_TSAN
+    __tsan_acquire(address);
+#endif
+}
+
+Fiber& running() { return *static_cast<Fiber*>(current.lane); }
+
+void yield(State state) {
+    Fiber& self = running();
+    self.state = state;
+#ifdef EMULATOR_ASAN
+    __sanitizer_start_switch_fiber(state == FINISHED ? nullptr : &self.fake_stack,
+                                   block->scheduler_stack, block->scheduler_stack_size);
+#endif
+#ifdef EMULATOR_TSAN
+    __tsan_switch_to_fiber(block->scheduler_tsan, 1);
+#endif
+#ifdef EMULATOR_UCONTEXT
+    swapcontext(&self.context, &block->scheduler);
+#else
+    emulator_switch(&self.stack_pointer, block->scheduler);
+#endif
+#ifdef EMULATOR_ASAN
+    __sanitizer_finish_switch_fiber(self.fake_stack, &block->scheduler_stack,
+                                    &block->scheduler_stack_size);
+#endif
+}
+
+void enter() {
+#ifdef EMULATOR_ASAN
+    __sanitizer_finish_switch_fiber(nullptr, &block->scheduler_stack, &block->scheduler_stack_size);
+#endif
+    acquire(&block->started);
+    (*block->thread)();
+    release(&block->finished);
+    yield(FINISHED);
+    abort();  // a finished fiber is never resumed
+}
+
+void resume(Fiber& fiber) {
+    current.lane = &fiber;
+#ifdef EMULATOR_ASAN
+    void* fake_stack = nullptr;
+    __sanitizer_start_switch_fiber(&fake_stack, fiber.stack, STACK);
+#endif
+#ifdef EMULATOR_TSAN
+    __tsan_switch_to_fiber(fiber.tsan, 1);
+#endif
+#ifdef EMULATOR_UCONTEXT
+    swapcontext(&block->scheduler, &fiber.context);
+#else
+    emulator_switch(&block->scheduler, fiber.stack_pointer);
+#endif
+#ifdef EMULATOR_ASAN
+    __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#endif
+}
+
+void prepare(Fiber& fiber) {
+    fiber.state = READY;
+    fiber.block_barriers = fiber.warp_barriers = 0;
+#ifdef EMULATOR_UCONTEXT
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack;
+    fiber.context.uc_stack.ss_size = STACK;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, enter, 0);
+#else
+    void** top = reinterpret_cast<void**>(fiber.stack + STACK);
+    *--top = nullptr;  // the ABI wants the stack 16-byte aligned before a call
+    *--top = reinterpret_cast<void*>(enter);
+    for (int callee_saved = 0; callee_saved < 6; callee_saved++) *--top = nullptr;
+    fiber.stack_pointer = top;
+#endif
+}
+
+/// Runs every ready lane of a warp up to its next barrier, then opens the warp's barrier if all are at it.
+bool advance_warp(unsigned warp) {
+    const unsigned first = warp * 32, last = std::min(block->size, first + 32);
+    bool advanced = false;
+    for (unsigned k = first; k < last; k++) {
+        Fiber& fiber = *block->pool[block->order == REVERSE_ORDER ? first + last - 1 - k : k];
+        if (fiber.state != READY) continue;
+        resume(fiber);
+        advanced = true;
+    }
+    unsigned waiting = 0, alive = 0;
+    for (unsigned k = first; k < last; k++) {
+        waiting += block->pool[k]->state == AT_WARP_BARRIER;
+        alive += block->pool[k]->state != FINISHED;
+    }
+    if (!waiting || waiting != alive) return advanced;
+    for (unsigned k = first; k < last; k++)
+        if (block->pool[k]->state == AT_WARP_BARRIER) block->pool[k]->state = READY;
+    return true;
+}
+
+/// A warp that is chosen runs ahead as far as barriers allow, except in random order.
+bool advance_block() {
+    const unsigned warps = (block->size + 31) / 32;
+    bool advanced = false;
+    for (unsigned k = 0; k < warps; k++) {
+        unsigned warp = block->order == REVERSE_ORDER ? warps - 1 - k : k;
+        if (block->order == RANDOM_ORDER) {
+            block->random ^= block->random << 13;
+            block->random ^= block->random >> 7;
+            block->random ^= block->random << 17;
+            warp = block->random % warps;
+            advanced |= advance_warp(warp);
+        } else {
+            while (advance_warp(warp)) advanced = true;
+        }
+    }
+    if (!advanced)  // the dice may have missed the warps that could
+        for (unsigned warp = 0; warp < warps; warp++) advanced |= advance_warp(warp);
+    return advanced;
+}
+
+const char* run_block() {
+    for (unsigned k = 0; k < block->size; k++) prepare(*block->pool[k]);
+    for (;;) {
+        const bool advanced = advance_block();
+        unsigned finished = 0, waiting = 0;
+        for (unsigned k = 0; k < block->size; k++) {
+            finished += block->pool[k]->state == FINISHED;
+            waiting += block->pool[k]->state == AT_BLOCK_BARRIER;
+        }
+        if (finished == block->size) return nullptr;
+        if (waiting == block->size) {
+            for (unsigned k = 0; k < block->size; k++) block->pool[k]->state = READY;
+        } else if (waiting && waiting + finished == block->size) {
+            return "divergent __syncthreads(): some threads of a block returned, others wait";
+        } else if (!advanced) {
+            return "divergent barrier: threads wait at different barriers";
+        }
+    }
+}
+
+void grow_pool() {
+    while (block->pool.size() < block->size) {
+        Fiber* fiber = new Fiber();
+        void* stack = mmap(nullptr, STACK, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (stack == MAP_FAILED) {
+            perror("emulator: expected memory for a fiber's stack");
+            abort();
+        }
+        fiber->stack = static_cast<char*>(stack);
+#ifdef EMULATOR_TSAN
+        fiber->tsan = __tsan_create_fiber(0);
+#endif
+        block->pool.push_back(fiber);
+    }
+}
+
+/// The uninitialised data (.bss) of the library that holds `function`.
+int find_bss(dl_phdr_info* library, size_t, void* function) {
+    const auto address = reinterpret_cast<ElfW(Addr)>(function);
+    bool here = false;
+    for (int k = 0; k < library->dlpi_phnum; k++) {
+        const auto& segment = library->dlpi_phdr[k];
+        const ElfW(Addr) start = library->dlpi_addr + segment.p_vaddr;
+        here |= segment.p_type == PT_LOAD && start <= address && address < start + segment.p_memsz;
+    }
+    if (!here) return 0;
+    for (int k = 0; k < library->dlpi_phnum; k++) {
+        const auto& segment = library->dlpi_phdr[k];
+        if (segment.p_type != PT_LOAD || !(segment.p_flags & PF_W)) continue;
+        const ElfW(Addr) start = library->dlpi_addr + segment.p_vaddr;
+        block->shared_memory = reinterpret_cast<char*>((start + segment.p_filesz + 3) & ~ElfW(Addr)(3));
+        block->shared_memory_end = reinterpret_cast<char*>(start + segment.p_memsz);
+    }
+    return 1;
+}
+
+/// By hand, since ASan would stop memset at the red zones between arrays.
+void poison_shared_memory() {
+    volatile uint32_t* word = reinterpret_cast<uint32_t*>(block->shared_memory);
+    while (word + 1 <= reinterpret_cast<uint32_t*>(block->shared_memory_end)) *word++ = 0xffffffffu;
+}
+
+}  // namespace
+
+void find_shared_memory(const void* function) {
+    if (!block) block = new Block();
+    dl_iterate_phdr(find_bss, const_cast<void*>(function));
+}
+
+void block_barrier() {
+    Fiber& self = running();
+    char* sync = &block->block_sync[self.block_barriers++ & 1];
+    release(sync);
+    yield(AT_BLOCK_BARRIER);
+    acquire(sync);
+}
+
+void warp_barrier() {
+    Fiber& self = running();
+    char* sync = &block->warp_sync[self.number / 32][self.warp_barriers++ & 1];
+    release(sync);
+    yield(AT_WARP_BARRIER);
+    acquire(sync);
+}
+
+const char* run(dim3 grid, dim3 shape, int order, const std::function<void()>& thread) {
+    const uint64_t size = uint64_t(shape.x) * shape.y * shape.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
+    if (size < 1 || size > 1024 || shape.z > 64) return "expected 1 to 1024 threads in a block";
+    if (!blocks || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
+        return "expected a grid of at least 1 block and at most (2147483647, 65535, 65535)";
+    current.grid = grid;
+    current.block = shape;
+    block->thread = &thread;
+    block->size = unsigned(size);
+    block->order = order;
+    block->random = 88172645463325252ull;
+#ifdef EMULATOR_TSAN
+    block->scheduler_tsan = __tsan_get_current_fiber();
+#endif
+    grow_pool();
+    for (unsigned k = 0; k < block->size; k++) {
+        block->pool[k]->number = k;
+        block->pool[k]->thread = dim3(k % shape.x, k / shape.x % shape.y, k / (shape.x * shape.y));
+    }
+    for (uint64_t k = 0; k < blocks; k++) {
+        const uint64_t number = order == REVERSE_ORDER ? blocks - 1 - k : k;
+        current.block_index = dim3(unsigned(number % grid.x), unsigned(number / grid.x % grid.y),
+                                   unsigned(number / grid.x / grid.y));
+        poison_shared_memory();
+        release(&block->started);
+        const char* what = run_block();
+        acquire(&block->finished);
+        if (what) {
+            snprintf(block->error, sizeof block->error, "%s (block %u, %u, %u)", what,
+                     current.block_index.x, current.block_index.y, current.block_index.z);
+            return block->error;
+        }
+    }
+    return nullptr;
+}
+
+}  // namespace emulator

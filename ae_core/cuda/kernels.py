@@ -1,0 +1,90 @@
+"""The kernels' sources: where they are, and which instantiations a phase launches."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ae_core.errors import InputError
+
+
+class DeviceError(InputError):
+    """A device can't be used, or can't do what was asked: says what to do about it."""
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """A file of `kernels/` and what a phase launches from it.
+
+    `instantiations` are C++ expressions that name a kernel: `relu_forward`, `correlate<16, true>`.
+    """
+
+    file: str
+    instantiations: tuple[str, ...]
+
+
+def kernels_directory() -> Path:
+    """The folder of `*.cu` sources: the checkout's, or the one that an installed wheel carries.
+
+    Raises:
+        FileNotFoundError: neither is there; the package was copied without it.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "kernels", package.parent / "kernels"):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"expected the kernels' sources in {package / 'kernels'} or {package.parent / 'kernels'}, "
+        f"found neither: install the wheel, or run from a checkout"
+    )
+
+
+def digest(source: KernelSource, folder: Path, *more: Path) -> str:
+    """Of all that a compilation may include: a changed header must not meet an old binary."""
+    sha = hashlib.sha256()
+    for path in (folder / source.file, *sorted(folder.glob("*.cuh")), *more):
+        sha.update(f"{path.name}\0{path.read_text('utf8')}\0".encode())
+    return sha.hexdigest()[:16]
+
+
+def listing(file: str, name: str) -> str:
+    """One kernel or function of a file, from the comment above it to its closing brace.
+
+    Raises:
+        DeviceError: the file has no such function.
+    """
+    text = (kernels_directory() / file).read_text("utf8")
+    for block in re.split(r"\n\n(?=//|template|__global__|__device__|struct|enum)", text):
+        code = "\n".join(line for line in block.splitlines() if not line.startswith("//"))
+        if re.search(rf"\b{re.escape(name)}\b[^;{{]*\{{", code):
+            return block.strip()
+    raise DeviceError(f"{file}: expected a function {name}, found none")
+
+
+def altered(file: str, right: str, wrong: str, into: Path) -> Path:
+    """A copy of the kernels in which one file differs: to see a planted fault found.
+
+    Args:
+        file: the file to change.
+        right: text in it.
+        wrong: what to put in its place, everywhere.
+        into: a new folder.
+
+    Raises:
+        DeviceError: the file does not have the text.
+    """
+    shutil.copytree(kernels_directory(), into)
+    text = (into / file).read_text("utf8")
+    if right not in text:
+        raise DeviceError(f"{file}: expected the text {right!r}, found none")
+    (into / file).write_text(text.replace(right, wrong), "utf8")
+    return into
+
+
+def compiler_errors(log: str) -> str:
+    """The first lines of a compiler's output that name an error, with file and line."""
+    lines = [line for line in log.splitlines() if re.search(r"\berror\b", line)]
+    return "\n".join(lines[:5] or log.strip().splitlines()[:5])

@@ -1,0 +1,206 @@
+"""The devices themselves: queues, errors, memory; the GPU's own errors with a stand-in for CuPy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ae_core import machine, phases
+from ae_core.cuda import kernels
+from ae_core.cuda.device import open_device
+from ae_core.cuda.emulated import EmulatedDevice, Event
+from ae_core.cuda.kernels import DeviceError, KernelSource, kernels_directory, listing
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the kernels, to damage."""
+    return Path(shutil.copytree(kernels_directory(), tmp_path / "kernels"))
+
+
+def double(device: EmulatedDevice, x: object) -> None:
+    """x += x, by the update's kernel."""
+    phases.create("gpu-v1", device).sgd(x, x, -1.0)
+
+
+def test_auto_takes_the_emulator_only_where_there_is_no_gpu(monkeypatch):
+    monkeypatch.setattr(machine, "gpu", lambda: None)
+    assert open_device("auto").kind == "emulator"
+    monkeypatch.setattr(machine, "gpu", lambda: machine.Gpu("card", "1", 1, "9.0"))
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(DeviceError, match=r"expected CuPy.*cuda13.*choose the device emulated"):
+        open_device("auto")
+    assert open_device("emulated").kind == "emulator"
+    with pytest.raises(DeviceError, match="one of auto, cuda, emulated, found 'tpu'"):
+        open_device("tpu")
+
+
+def test_memory_is_counted_and_starts_as_nan():
+    device = EmulatedDevice()
+    x, y = device.empty((10, 10)), device.empty((5,))
+    assert np.isnan(device.download(x)).all()
+    assert device.memory().device_in_use == device.memory().device == 420
+    del y
+    assert (device.memory().device_in_use, device.memory().device) == (400, 420)
+
+
+def test_only_float32_is_taken():
+    with pytest.raises(DeviceError, match="float32, found float64"):
+        EmulatedDevice().empty((1,), np.float64)
+
+
+def test_a_library_is_built_once_and_again_when_a_header_changes(folder, monkeypatch):
+    def libraries() -> set[str]:
+        cache = Path(os.environ["AE_CACHE_DIR"]) / "emulator"
+        return {path.name for path in cache.glob("bias_batched-*.so")}
+
+    source = KernelSource("bias_batched.cu", ("bias_add",))
+    EmulatedDevice(folder).load(source)
+    before = libraries()
+    monkeypatch.setenv("CPLUS_INCLUDE_PATH", "/nowhere")
+    EmulatedDevice(folder).load(source)
+    assert libraries() == before
+    header = folder / "portable.cuh"
+    header.write_text(header.read_text() + "// changed\n")
+    EmulatedDevice(folder).load(source)
+    assert len(libraries()) == len(before) + 1
+
+
+def test_an_error_of_compilation_names_file_line_and_message(folder):
+    path = folder / "bias_batched.cu"
+    path.write_text(path.read_text().replace("sum = warp_sum(sum);", "sum = warp_som(sum);"))
+    line = path.read_text().splitlines().index("    sum = warp_som(sum);") + 1
+    with pytest.raises(DeviceError) as caught:
+        EmulatedDevice(folder).load(KernelSource("bias_batched.cu", ("bias_sum<256>",)))
+    assert f"bias_batched.cu:{line}:" in str(caught.value)
+    assert "warp_som" in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 6
+
+
+def test_without_a_compiler_the_emulator_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(DeviceError, match=r"g\+\+, found none: install it"):
+        EmulatedDevice()
+
+
+def test_a_grid_that_no_gpu_takes_is_refused():
+    device = EmulatedDevice()
+    kernel = device.load(KernelSource("bias_batched.cu", ("bias_add",)))["bias_add"]
+    x = device.empty((1,))
+    with pytest.raises(DeviceError, match="65535"):
+        device.launch(kernel, (1, 70000, 1), (32, 1, 1), (x, x, 1))
+    with pytest.raises(DeviceError, match="1 to 1024 threads"):
+        device.launch(kernel, (1, 1, 1), (1025, 1, 1), (x, x, 1))
+    with pytest.raises(DeviceError, match="expected 3 arguments, found 2"):
+        device.launch(kernel, (1, 1, 1), (32, 1, 1), (x, 1))
+
+
+def test_a_graph_is_not_executed_when_captured_and_as_often_as_replayed():
+    device = EmulatedDevice()
+    x = device.empty((3,))
+    device.upload(np.ones(3), x)
+    replay = device.capture(lambda: double(device, x))
+    np.testing.assert_array_equal(device.download(x), 1)
+    replay()
+    replay()
+    np.testing.assert_array_equal(device.download(x), 4)
+
+
+def test_streams_that_wait_for_each_other_are_found_out():
+    device = EmulatedDevice()
+    (stream,) = device.side_streams(1)
+    device._queue(stream, Event())
+    with pytest.raises(DeviceError, match="nothing can run"):
+        device.synchronize()
+
+
+def test_a_listing_is_one_function_with_its_comment():
+    text = listing("conv_basic.cu", "correlate")
+    assert text.startswith("// y (+)=") and text.endswith("}")
+    assert "correlate_gradient" not in text
+    with pytest.raises(DeviceError, match="expected a function nonsense"):
+        listing("conv_basic.cu", "nonsense")
+
+
+class Cuda:
+    """As much of CuPy as opening a device and allocating need."""
+
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    class OutOfMemoryError(MemoryError):
+        pass
+
+    def __init__(self, count=1, capability=(9, 0), driver=13000, runtime=13000, failure=None):
+        def get_device_count():
+            if failure:
+                raise self.CUDARuntimeError(failure)
+            return count
+
+        def refuse(*_):
+            raise self.OutOfMemoryError
+
+        major, minor = capability
+        properties = {"name": b"Some Card", "major": major, "minor": minor}
+        self.runtime = types.SimpleNamespace(
+            CUDARuntimeError=self.CUDARuntimeError,
+            getDeviceCount=get_device_count,
+            getDeviceProperties=lambda _: properties,
+            driverGetVersion=lambda: driver,
+            runtimeGetVersion=lambda: runtime,
+            memGetInfo=lambda: (5 * 2**20, 2**31),
+        )
+        self.driver = types.SimpleNamespace(launchKernel=None)
+        self.memory = types.SimpleNamespace(OutOfMemoryError=self.OutOfMemoryError)
+        self.MemoryPool = lambda: types.SimpleNamespace(malloc=refuse)
+        self.Event = lambda **_: None
+        self.Stream = lambda **_: Stream()
+        self.using_allocator = lambda _: Stream()
+        self.empty = refuse
+
+    def module(self):
+        return types.SimpleNamespace(cuda=self, empty=self.empty)
+
+
+class Stream:
+    ptr = 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("cuda", "told"),
+    [
+        (Cuda(failure="cudaErrorInsufficientDriver"), r"driver is missing, too old.*nvidia-smi"),
+        (Cuda(count=0), "expected an NVIDIA GPU, found none"),
+        (Cuda(driver=12080), r"expected a driver for CUDA 13, found one for CUDA 12\.8.*cuda12"),
+        (Cuda(capability=(7, 0)), r"Some Card: expected compute capability 7\.5.*found 7\.0"),
+    ],
+)
+def test_a_gpu_that_cant_be_used_says_why(monkeypatch, cuda, told):
+    monkeypatch.setitem(sys.modules, "cupy", cuda.module())
+    with pytest.raises(DeviceError, match=told):
+        open_device("cuda")
+
+
+def test_a_full_card_says_how_much_is_free(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", Cuda().module())
+    with pytest.raises(DeviceError, match=r"Some Card: expected 10 MiB.*found 5 of 2,048 MiB"):
+        open_device("cuda").empty((10, 2**18))
+
+
+def test_compiler_output_is_cut_to_its_errors():
+    log = "a.cu(3): error: no such thing\nnote\nb.cu(4): warning: x\nc.cu(5): error: y\n"
+    expected = "a.cu(3): error: no such thing\nc.cu(5): error: y"
+    assert kernels.compiler_errors(log) == expected
+    assert kernels.compiler_errors("killed\n") == "killed"
