@@ -94,7 +94,8 @@ class Experiment:
             learning_rate=learning_rate,
             seed=self.seed,
         )
-        autoencoder, record = train(settings, self.dataset, device=self.device)
+        fresh = open_device("cuda" if self.on_gpu else "emulated")  # so that its peak is training's
+        autoencoder, record = train(settings, self.dataset, device=fresh)
         self.save(record, "training")
         notes.table(tables.epochs(record, with_seconds=self.on_gpu))
         return autoencoder, record

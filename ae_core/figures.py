@@ -21,6 +21,7 @@ from ae_core.cifar10 import Dataset
 from ae_core.errors import InputError
 from ae_core.phases import title
 from ae_core.records import BenchmarkRecord, ProfileRecord, TrainingRecord
+from ae_core.tables import digits, place
 
 PALETTE = sns.color_palette("colorblind")
 INK = "#123457"
@@ -202,8 +203,8 @@ def step_times(record: BenchmarkRecord) -> Figure:
         colour = PALETTE[7] if step.peer else PALETTE[0]
         axis.barh(row, median, color=colour)
         axis.errorbar(median, row, xerr=[[median - low], [high - median]], color=INK, capsize=3)
-        axis.text(high * 1.1, row, f"{median:.1f} ms", va="center")
-    labels = [f"{title(s.name)} ({s.threads})" for s in record.steps]
+        axis.text(high * 1.1, row, f"{digits(median)} ms", va="center")
+    labels = [f"{title(s.name)} ({place(record, s)})" for s in record.steps]
     axis.set(yticks=range(len(labels)), xscale="log", xlabel="milliseconds per image")
     axis.set_yticklabels(labels)
     per_image = [1e3 * t / step.batch_size for step in record.steps for t in (step.low, step.high)]

@@ -17,7 +17,7 @@ from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.cifar10 import Dataset, normalise
 from ae_core.cuda.device import KernelDevice, open_device
 from ae_core.cuda.kernels import KernelSource
-from ae_core.device import Mark
+from ae_core.device import Device, Mark
 from ae_core.errors import InputError
 from ae_core.records import IMAGES_PER_EPOCH, Ceilings, OperationTime, ProfileRecord, StepTime
 
@@ -111,7 +111,8 @@ def profile_operations(
     """Time `steps` training steps on the first `images` images, then each operation of as many.
 
     On a GPU the second pass holds the queue until a step is in it, so that an operation's time is
-    its kernels' and not that of launching them; what the whole step takes longer is gaps.
+    its kernels' and not that of launching them; what the whole step takes longer is gaps. What the
+    marks around an operation take themselves is subtracted.
 
     The other arguments are those of `time_steps`; on the emulator the network is `MINI` by default.
     """
@@ -212,9 +213,19 @@ def _time_operations(
         step()
         queueing = time.perf_counter() - started
         device.synchronize()
+    nothing = _time_nothing(device)
     for timing in timings.values():
-        timing.seconds = [device.elapsed(*pair) for pair in timing.marks]
+        timing.seconds = [max(device.elapsed(*pair) - nothing, 0.0) for pair in timing.marks]
     return timings
+
+
+def _time_nothing(device: Device) -> float:
+    """Median seconds between two marks with no work between: what the marks themselves take."""
+    if device.kind == "gpu":
+        cast(KernelDevice, device).hold(1e-3)
+    marks = [device.mark() for _ in range(101)]
+    device.synchronize()
+    return distribution([device.elapsed(*pair) for pair in pairwise(marks)])["median"]
 
 
 class _Timed:
@@ -259,8 +270,7 @@ def _ceilings(device: KernelDevice) -> Ceilings:
         device.launch(kernels["multiply_add"], (grid, 1, 1), (threads, 1, 1), (y, 0.999, rounds))
 
     def copy() -> None:
-        blocks = count // (4 * threads)
-        device.launch(kernels["copy"], (blocks, 1, 1), (threads, 1, 1), (x, y, count))
+        device.launch(kernels["copy"], (count // (16 * threads), 1, 1), (threads, 1, 1), (x, y))
 
     return Ceilings(
         flops=2 * 64 * rounds * threads * grid / min(measure(multiply_add, 5, 2, device)),

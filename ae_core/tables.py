@@ -82,23 +82,31 @@ def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
         low, median, high = (1e3 * t / step.batch_size for t in (step.low, step.median, step.high))
         row = {
             "implementation": title(step.name),
-            "threads": step.threads,
-            "ms per image": _digits(median),
-            "10-90 %": f"{_digits(low)}-{_digits(high)}",
+            "on": place(record, step),
+            "ms per image": digits(median),
+            "10-90 %": f"{digits(low)}-{digits(high)}",
             "n": f"{step.n:,}",
-            f"s per {IMAGES_PER_EPOCH:,}": f"{_digits(step.seconds_per_epoch)}"
+            f"s per {IMAGES_PER_EPOCH:,}": f"{digits(step.seconds_per_epoch)}"
             + (" extrapolated" if step.extrapolated else ""),
         }
         if plain:
-            row["speed-up"] = f"{plain.median / step.median:.1f}x"
+            row["speed-up"] = f"{digits(plain.median / step.median)}x"
         if peers:
             peer = peers.get((step.device, step.threads))
-            row["time / PyTorch's"] = _digits(step.median / peer.median) if peer else ""
+            row["time / PyTorch's"] = digits(step.median / peer.median) if peer else ""
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _digits(value: float) -> str:
+def place(record: BenchmarkRecord, step: StepTime) -> str:
+    """Where a row was measured: the GPU, or so many threads."""
+    gpu = record.provenance.gpu
+    if gpu and step.device == gpu.model:
+        return "GPU"
+    return "1 thread" if step.threads == 1 else f"{step.threads} threads"
+
+
+def digits(value: float) -> str:
     """Three significant digits, none of them lost to an exponent."""
     return f"{value:,.{max(0, 2 - int(np.floor(np.log10(value))))}f}" if value else "0"
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ae_core import benchmark, figures, notes, progress, provenance, tables
+from ae_core import benchmark, diagrams, figures, notes, progress, provenance, tables
 from ae_core.architecture import Architecture
 from ae_core.cifar10 import Identity
 from ae_core.profiling import profile_operations
-from ae_core.records import TrainingSettings
+from ae_core.records import Ceilings, TrainingSettings
 from ae_core.training import train
 from tests.conftest import SMALL
 
@@ -28,6 +28,7 @@ def drawn(dataset):
     peer = bench.steps[0].model_copy(update={"name": "PyTorch", "peer": True})
     bench = bench.model_copy(update={"steps": (*bench.steps, peer)})
     profile = profile_operations("cpu", dataset, images=2, steps=2, architecture=SMALL)
+    ceilings = Ceilings(flops=5e13, bandwidth=4e12)
     return {
         "class samples": figures.class_samples(dataset, 2),
         "network": figures.network_diagram(Architecture()),
@@ -35,6 +36,10 @@ def drawn(dataset):
         "shares": figures.operation_shares([profile, profile]),
         "times": figures.step_times(bench),
         "reconstructions": figures.reconstructions(images, images * 2),
+        "roofline": figures.roofline([profile.model_copy(update={"ceilings": ceilings})]),
+        "basic": diagrams.basic(),
+        "batched": diagrams.batched(),
+        "implicit GEMM": diagrams.implicit_gemm(),
     }
 
 
@@ -142,4 +147,18 @@ def test_step_times_fit_their_figure_whether_alike_or_far_apart(dataset, times):
     steps = [step.model_copy(update=dict.fromkeys(("low", "median", "high"), t)) for t in times]
     text = figures.svg(figures.step_times(record.model_copy(update={"steps": tuple(steps)})))
     for time in times:
-        assert f"{1e3 * time:.1f} ms" in text
+        assert f"{tables.digits(1e3 * time)} ms" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.2679, "0.268"), (13.44, "13.4"), (59602.3, "59,602"), (1e-5, "0.0000100")],
+)
+def test_numbers_keep_three_digits(value, text):
+    assert tables.digits(value) == text
+
+
+def test_a_roofline_needs_ceilings(dataset):
+    profile = profile_operations("cpu", dataset, images=2, steps=2, architecture=SMALL)
+    with pytest.raises(ValueError, match="without ceilings"):
+        figures.roofline([profile])

@@ -27,6 +27,10 @@ struct dim3 {
     explicit dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
 namespace emulator {
 
 struct Lane {
