@@ -7,9 +7,10 @@ PROFILE ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
 
-# With an NVIDIA driver present, CuPy for the CUDA version that the driver supports comes along.
+# With an NVIDIA driver present, CuPy for the CUDA version that the driver supports comes along; without
+# one, the compiler alone, to check that kernels compile.
 CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA \(UMD \)\{0,1\}Version: *\([0-9]*\).*/\2/p')
-EXTRAS := dev$(if $(CUDA),$(shell [ $(CUDA) -ge 13 ] && echo ,cuda13 || { [ $(CUDA) -eq 12 ] && echo ,cuda12; }))
+EXTRAS := dev,$(if $(CUDA),$(shell [ $(CUDA) -ge 13 ] && echo cuda13 || { [ $(CUDA) -eq 12 ] && echo cuda12 || echo nvrtc; }),nvrtc)
 READY := $(VENV)/ready-$(EXTRAS)
 
 .PHONY: book test lab clean

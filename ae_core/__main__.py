@@ -121,6 +121,7 @@ def train(
     if record.test:
         print(f"test ({record.test.images:,} images): MSE {record.test.mse:.5f}, ", end="")
         print(f"PSNR {record.test.psnr:.2f} dB")
+    print(_memory(record))
     _save(record, target)
 
 
@@ -285,6 +286,15 @@ def _selected(phase: str) -> list[str]:
 
 def _tell_epoch(epoch: records.EpochResult) -> None:
     print(f"epoch {epoch.epoch:3}: loss {epoch.loss:.5f}, {epoch.seconds:.1f} s", flush=True)
+
+
+def _memory(record: records.RunRecord) -> str:
+    memory = record.memory
+    text = f"memory: host peak {memory.host / 2**20:,.0f} MiB"
+    if memory.device is not None and memory.device_in_use is not None:
+        text += f", device peak {memory.device / 2**20:,.1f} MiB"
+        text += f", {memory.device_in_use / 2**20:,.1f} MiB in use at the end"
+    return text
 
 
 def _describe(dataset: cifar10.Dataset) -> None:

@@ -50,7 +50,8 @@ class Autoencoder:
         graph: bool = False,
     ) -> None:
         if graph and not operations.capturable:
-            raise InputError("graph: expected gpu-v1, gpu-v2 or a later phase, found another")
+            found = type(operations).__name__
+            raise InputError(f"graph: expected a phase whose steps can be captured, found {found}")
         self.operations = operations
         self.device = operations.device
         self.architecture = architecture or Architecture()
@@ -87,20 +88,24 @@ class Autoencoder:
         """
         if self._graph:
             rows = slice(len(images))
+            self._enter(images)
             self.device.copy(images, self._images[rows])
             self._captured_step(len(images), learning_rate)()
             self.device.copy(self.loss[rows], loss)
         else:
             self._descend(images, learning_rate, loss)
 
-    def warm_up(self) -> None:
+    def warm_up(self, learning_rate: float = 0.0) -> None:
         """Run every operation of a step once and change no parameter.
 
-        What happens only the first time (compiling, loading, touching memory) is then done.
+        What happens only the first time (compiling, loading, touching memory) is then done; also
+        capturing, for full batches and this learning rate, which a graph keeps.
         """
         nothing = np.zeros((self.batch_size, *self.input.dimension), self.dtype)
         self.device.upload(nothing, self._images)
         self._descend(self._images, 0.0, self.loss)
+        if self._graph:
+            self._captured_step(self.batch_size, learning_rate)
         self.device.synchronize()
 
     def encode(self, images: HostArray) -> HostArray:

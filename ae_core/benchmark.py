@@ -45,9 +45,10 @@ def benchmark(
     """
     on_gpu = [name for name in names if phases.named(name).cuda]
     if on_gpu and (device == "emulated" or not machine.gpu()):
+        found = "the emulator" if device == "emulated" else "none"
         raise InputError(
-            f"bench: expected an NVIDIA GPU for {', '.join(on_gpu)}, found none, and the "
-            f"emulator's times say nothing about one"
+            f"bench: expected an NVIDIA GPU for {', '.join(on_gpu)}, found {found}; an emulator's "
+            f"times say nothing about one"
         )
     if with_torch:
         peer.require()

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from ae_core.figures import INK, MUTED, PALETTE, styled, subplots
 
 INPUT, WEIGHT, OUTPUT = PALETTE[0], PALETTE[1], PALETTE[2]
+LIGHT = (0.55, 0.8, 0.72)
 
 
 @styled
@@ -41,7 +42,7 @@ def basic() -> Figure:
         streams,
         3.5,
         -3.1,
-        "a launch a pair: filter k's launches add into plane k, one after another",
+        "a launch per pair: filter k's launches add into plane k, one after another",
     )
     _frame(streams, (-1.6, 7.6), (-3.6, 2.0))
     return figure
@@ -54,7 +55,7 @@ def batched() -> Figure:
     for z in reversed(range(4)):
         for row in range(2):
             for column in range(2):
-                _box(grid, 0.45 * z + column, 0.45 * z - row, 1, 1, OUTPUT, alpha=0.35)
+                _box(grid, 0.45 * z + column, 0.45 * z - row, 1, 1, LIGHT)
     _text(grid, 1.0, -1.5, "x, y: tiles of the plane")
     _text(grid, 3.7, 0.6, "z: filters\nand images", align="left")
     _text(grid, 1.9, 3.2, "one launch; each block loops over input planes")
@@ -71,10 +72,10 @@ def batched() -> Figure:
                         (source + 0.4, -1.1 * (level - 1) - 0.02),
                         arrowprops={"arrowstyle": "-|>", "color": MUTED},
                     )
-        if level:
-            _text(tree, count + 0.3, -1.1 * level + 0.25, "__syncthreads()", align="left")
-    _text(tree, 4, 1.1, "a product a thread and tap; a tree in shared memory adds them up")
-    _frame(tree, (-0.3, 8.3), (-3.7, 1.6))
+        beside = count + 0.1 if level == 0 else count + 0.3
+        _text(tree, beside, -1.1 * level + 0.25, "__syncthreads()", align="left")
+    _text(tree, 4, 1.1, "one sum per thread and tap; a tree in shared memory adds them up")
+    _frame(tree, (-0.3, 10.2), (-3.7, 1.6))
     return figure
 
 

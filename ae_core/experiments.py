@@ -6,17 +6,21 @@ all of it but the times.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ae_core import notes, profiling, provenance, records, tables
+from ae_core import figures, notes, profiling, provenance, records, tables
 from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.cifar10 import Dataset, normalise
-from ae_core.cuda.device import open_device
-from ae_core.device import Array
+from ae_core.cuda.device import KernelDevice, open_device
+from ae_core.cuda.emulated import WARP_ORDERS, EmulatedDevice
+from ae_core.cuda.kernels import altered
+from ae_core.phases import Operations, title
+from ae_core.phases.gpu_batched import GpuBatched
 from ae_core.records import (
     ProfileRecord,
     StepTime,
@@ -68,7 +72,7 @@ class Experiment:
             images=images,
             steps=steps,
             seed=self.seed,
-            device=self.device,
+            device=self._fresh_device(),
         )
         self.save(record, "verification")
         notes.table(tables.differences(record.differences))
@@ -94,8 +98,7 @@ class Experiment:
             learning_rate=learning_rate,
             seed=self.seed,
         )
-        fresh = open_device("cuda" if self.on_gpu else "emulated")  # so that its peak is training's
-        autoencoder, record = train(settings, self.dataset, device=fresh)
+        autoencoder, record = train(settings, self.dataset, device=self._fresh_device())
         self.save(record, "training")
         notes.table(tables.epochs(record, with_seconds=self.on_gpu))
         return autoencoder, record
@@ -106,7 +109,7 @@ class Experiment:
             phase or self.phase,
             self.dataset,
             steps=steps,
-            device=self.device,
+            device=self._fresh_device(),
             architecture=self.architecture,
         )
         self.save(record, "profile", phase)
@@ -124,30 +127,78 @@ class Experiment:
             architecture=self.architecture,
         )
 
-    def examples(self, count: int = 8) -> npt.NDArray[np.float32]:
-        """Test images as this network sees them, `(count, 3, H, W)`."""
-        return normalise(self.dataset.test.images[:count], self.architecture.height)
+    def show_reconstructions(self, autoencoder: Autoencoder, count: int = 8) -> None:
+        """The first test images, as this network sees them, and what it makes of them."""
+        images = normalise(self.dataset.test.images[:count], self.architecture.height)
+        figures.show(figures.reconstructions(images, autoencoder.reconstruct(images)))
 
-    def random(self, *shape: int) -> Array:
-        """A device array of standard normal values, for experiments on single operations."""
-        array = self.device.empty(shape)
-        self.device.upload(np.random.default_rng(0).standard_normal(shape, np.float32), array)
-        return array
-
-    def milliseconds(self, work: Callable[[], object], repeats: int = 20) -> str:
-        """Median time of queueing and doing `work` again and again; a dash on the emulator."""
+    def show_profiles(self, *profiles: ProfileRecord) -> None:
+        """On a GPU, each phase's operations by time; on the emulator, how often they launch."""
         if not self.on_gpu:
-            return "-"
-        seconds = profiling.measure(work, repeats, 3, self.device)
-        return f"{1e3 * profiling.distribution(seconds)['median']:.3f}"
+            notes.table(tables.launches(profiles))
+            return
+        for profile in profiles:
+            milliseconds = tables.digits(1e3 * profile.step.median)
+            notes.say(f"**{title(profile.phase)}**, {milliseconds} ms per step:")
+            notes.table(tables.operations(profile))
 
-    def launches(self, work: Callable[[], object]) -> int:
-        """How many kernels `work` launches."""
+    def try_forward(
+        self, operations: Operations, layer: str = "conv2", batch: int = 1, repeats: int = 50
+    ) -> dict[str, str]:
+        """One layer's forward convolution by other operations: launches and, on a GPU, time."""
+        spec = next(spec for spec in self.architecture.layers if spec.name == layer)
+        random = np.random.default_rng(0)
+        shapes = ((batch, *spec.input), (spec.output[0], spec.input[0], 3, 3))
+        arrays = [self.device.empty(shape) for shape in shapes]
+        for shape, array in zip(shapes, arrays, strict=True):
+            self.device.upload(random.standard_normal(shape, np.float32), array)
+        y = self.device.empty((batch, *spec.output))
+
+        def work() -> None:
+            operations.conv2d_forward(arrays[0], arrays[1], y)
+
         before = self.device.launches
         work()
+        row = {"launches": f"{self.device.launches - before:,}"}
+        if self.on_gpu:
+            seconds = profiling.measure(work, repeats, 3, self.device)
+            row["ms"] = tables.digits(1e3 * profiling.distribution(seconds)["median"])
         self.device.synchronize()
-        return self.device.launches - before
+        return row
+
+    def _fresh_device(self) -> KernelDevice:
+        """The same device with nothing on it yet, so that the peak of its memory is a run's own."""
+        return open_device("cuda" if self.on_gpu else "emulated")
 
     def save(self, record: records.Record, kind: str, phase: str | None = None) -> None:
         """Write a record into the chapter's folder."""
         records.save(record, self.folder / f"{kind}_{phase or self.phase}.json")
+
+
+def weight_gradient_with(faults: Mapping[str, tuple[str, str]]) -> list[dict[str, str]]:
+    """v1's weight gradient with faults planted into copies of its kernel, on the emulator.
+
+    Args:
+        faults: by name, text of `conv_batched.cu` and what to put in its place.
+
+    Returns:
+        A row a fault: the distance from the right gradient, over its norm, in each order of warps.
+    """
+    plane = np.random.default_rng(0).standard_normal((1, 2, 16, 16), np.float32)
+
+    def gradient(kernels: Path | None = None, order: str = "forward") -> npt.NDArray[np.float32]:
+        device = EmulatedDevice(kernels, order)
+        x, dw = device.empty(plane.shape), device.empty((2, 2, 3, 3))
+        device.upload(plane, x)
+        GpuBatched(device).conv2d_weight_gradient(x, x, dw)
+        return device.download(dw)
+
+    right, rows = gradient(), []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (text, wrong) in faults.items():
+            kernels, row = altered("conv_batched.cu", text, wrong, Path(folder) / name), {}
+            for order in WARP_ORDERS:
+                off = np.linalg.norm(gradient(kernels, order) - right) / np.linalg.norm(right)
+                row[f"{order} order"] = f"{off:.2g}"
+            rows.append({"planted fault": name, **row})
+    return rows

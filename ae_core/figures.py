@@ -150,19 +150,21 @@ def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
         "conv2d_input_gradient": "convolution, input gradient",
         "conv2d_weight_gradient": "convolution, weight gradient",
     }
-    groups = [*names.values(), "all else"]
+    groups = [*names.values(), "all else", "gaps"]
     emulated = any("emulator" in record.device for record in records)
     for axis, record in zip(np.atleast_1d(axes), records, strict=True):
+        values = dict.fromkeys(groups, 0.0)
+        for o in record.operations:
+            group = names.get(o.operation, "all else")
+            values[group] += o.launches if emulated else 1e3 * o.median
+        if not emulated and not record.includes_launches:
+            values["gaps"] = 1e3 * record.gaps
         left = 0.0
-        for group, colour in zip(groups, PALETTE, strict=False):
-            value = sum(
-                o.launches if emulated else 1e3 * o.median
-                for o in record.operations
-                if names.get(o.operation, "all else") == group
-            )
+        for (group, value), colour in zip(values.items(), [*PALETTE[:4], MUTED], strict=True):
             axis.barh(0, value, left=left, color=colour, label=group)
             left += value
-        axis.set(yticks=[], title=title(record.phase), xlim=(0, left))
+        total = f"{left:,.0f} launches" if emulated else f"{digits(left)} ms"
+        axis.set(yticks=[], title=f"{title(record.phase)}: {total}", xlim=(0, left))
         axis.grid(axis="y", visible=False)
     axis.set_xlabel("launches per step" if emulated else "milliseconds per step")
     handles, labels = axis.get_legend_handles_labels()
@@ -190,7 +192,7 @@ def roofline(records: Sequence[ProfileRecord]) -> Figure:
         )
     axis.set(xscale="log", yscale="log", ylabel="GFLOP/s")
     axis.set_xlabel("floating-point operations per byte of least traffic")
-    axis.legend(loc="upper left")
+    axis.legend(loc="lower right")
     return figure
 
 

@@ -41,7 +41,7 @@ def gpu() -> Gpu | None:
         return Gpu(
             model=model,
             driver=driver,
-            memory_bytes=int(mebibytes) * 2**20,
+            memory_bytes=int(mebibytes) * 2**20 if mebibytes.isdigit() else 0,
             compute_capability=capability,
         )
     except (IndexError, ValueError):

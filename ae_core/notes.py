@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import math
 import os
 import textwrap
 from typing import Any
@@ -15,6 +16,7 @@ from IPython.display import HTML, Markdown, display
 from ae_core.cifar10 import Dataset
 from ae_core.cuda.kernels import listing
 from ae_core.provenance import BOOK_VARIABLE, Provenance
+from ae_core.records import TrainingRecord, VerificationRecord
 
 
 def numbers(**values: float) -> None:
@@ -30,6 +32,28 @@ def numbers(**values: float) -> None:
         glue(name, value, display=False)
     if BOOK_VARIABLE not in os.environ:
         print(", ".join(f"{name} = {value:.4g}" for name, value in plain.items()))
+
+
+def verified(record: VerificationRecord) -> None:
+    """Numbers of a comparison with the CPU: `checked_images`, `worst`, `worst_absolute`."""
+    numbers(
+        checked_images=record.images,
+        worst=record.worst.relative,
+        worst_absolute=record.worst.max_absolute,
+    )
+
+
+def trained(record: TrainingRecord) -> None:
+    """Numbers of a training run: `trained`, `epochs_run`, `first`, `last`, `test_mse`, `memory`."""
+    numbers(
+        trained=record.settings.images,
+        epochs_run=len(record.epochs),
+        first=record.epochs[0].loss,
+        last=record.epochs[-1].loss,
+        test_mse=record.test.mse if record.test else math.nan,
+        test_psnr=record.test.psnr if record.test else math.nan,
+        memory=(record.memory.device or 0) / 2**20,
+    )
 
 
 def source(function: Any) -> None:

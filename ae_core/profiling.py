@@ -26,6 +26,7 @@ LEARNING_RATE = 1e-6
 LEAST_STEPS = 30
 """A median and deciles of fewer would be anecdotes."""
 LONGEST_HOLD = 0.05
+"""Seconds. A queue holds about a thousand launches, and then the host waits anyway."""
 CEILINGS = KernelSource("measure.cu", ("multiply_add", "copy"))
 
 
@@ -111,8 +112,9 @@ def profile_operations(
     """Time `steps` training steps on the first `images` images, then each operation of as many.
 
     On a GPU the second pass holds the queue until a step is in it, so that an operation's time is
-    its kernels' and not that of launching them; what the whole step takes longer is gaps. What the
-    marks around an operation take themselves is subtracted.
+    its kernels' and not that of launching them; what the whole step takes longer is gaps. A step
+    that takes longer to queue than `LONGEST_HOLD` can't be held: its record says so. What the marks
+    around an operation take themselves is subtracted.
 
     The other arguments are those of `time_steps`; on the emulator the network is `MINI` by default.
     """
@@ -131,7 +133,7 @@ def profile_operations(
         seed=seed,
     )
     autoencoder = Autoencoder(operations, architecture, batch_size=batch_size, seed=seed)
-    timings = _time_operations(autoencoder, pixels, steps, warmup)
+    timings, held = _time_operations(autoencoder, pixels, steps, warmup)
     return ProfileRecord(
         provenance=facts,
         dataset=dataset.identity,
@@ -143,6 +145,7 @@ def profile_operations(
         step=step,
         operations=tuple(timings[_key(c)].record(c) for c in architecture.costs(batch_size)),
         ceilings=_ceilings(open_device("cuda")) if _on_gpu(operations) else None,
+        includes_launches=not held,
     )
 
 
@@ -196,7 +199,8 @@ Timings = defaultdict[tuple[str, str], _Timing]
 
 def _time_operations(
     autoencoder: Autoencoder, images: npt.NDArray[np.float32], steps: int, warmup: int
-) -> Timings:
+) -> tuple[Timings, bool]:
+    """Every operation's times, and whether the queue was held for as long as a step was queued."""
     timings: Timings = defaultdict(_Timing)
     operations, device = autoencoder.operations, autoencoder.device
     for layer in autoencoder.layers:
@@ -216,7 +220,7 @@ def _time_operations(
     nothing = _time_nothing(device)
     for timing in timings.values():
         timing.seconds = [max(device.elapsed(*pair) - nothing, 0.0) for pair in timing.marks]
-    return timings
+    return timings, not _on_gpu(operations) or queueing <= LONGEST_HOLD
 
 
 def _time_nothing(device: Device) -> float:

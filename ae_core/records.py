@@ -131,9 +131,8 @@ class StepTime(Model):
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Seconds for 50,000 images: measured, or extrapolated from the median."""
-        steps = IMAGES_PER_EPOCH / self.batch_size
-        return steps * (self.median if self.extrapolated else self.total / self.n)
+        """Seconds for 50,000 images: measured, or extrapolated from the mean step."""
+        return IMAGES_PER_EPOCH * self.total / (self.n * self.batch_size)
 
 
 class BenchmarkRecord(RunRecord):
@@ -186,8 +185,10 @@ class ProfileRecord(RunRecord):
     seed: NonNegativeInt
     step: StepTime
     operations: tuple[OperationTime, ...]
-    ceilings: Ceilings | None
+    ceilings: Ceilings | None = None
     """None where they were not measured: on a CPU."""
+    includes_launches: bool = False
+    """Whether operations' times are of launching them: a step has too many to queue ahead."""
 
     @property
     def gaps(self) -> float:
@@ -252,6 +253,12 @@ class VerificationRecord(RunRecord):
     differences: tuple[Difference, ...]
     repeatable: bool | None = None
     """Whether a second run came to the same bits; None if there was none."""
+
+    @property
+    def worst(self) -> Difference:
+        """The largest relative difference of a single pass, before any training step."""
+        single = [d for d in self.differences if not d.quantity.startswith("after")]
+        return max(single, key=lambda difference: difference.relative)
 
     @property
     def passed(self) -> bool:

@@ -139,6 +139,31 @@ def im2col(architecture: Architecture, batch: int = 1) -> pd.DataFrame:
     return frame.assign(**{k: frame[k].map("{:.2f} MB".format) for k in ("input", "im2col")})
 
 
+def compared(before: ProfileRecord, after: ProfileRecord, by_layer: bool = False) -> pd.DataFrame:
+    """One row an operation (or a convolution of a layer): microseconds before and after, and ratio.
+
+    The step's row has the whole steps, with gaps.
+    """
+    frames = []
+    for record in (before, after):
+        frame = _operations(record)
+        if by_layer:
+            frame = frame[frame["operation"].str.startswith("conv2d")]
+            frame["operation"] = frame["layer"] + "." + frame["operation"]
+        times = frame.groupby("operation", sort=False)["median"].sum()
+        times["step"] = record.step.median
+        frames.append(1e6 * times)
+    old, new = frames
+    return pd.DataFrame(
+        {
+            "operation": old.index,
+            f"{title(before.phase)}, us": [digits(t) for t in old],
+            f"{title(after.phase)}, us": [digits(t) for t in new],
+            "ratio": [digits(ratio) for ratio in old / new],
+        }
+    )
+
+
 def operations(record: ProfileRecord) -> pd.DataFrame:
     """One row an operation, summed over layers: time, share, launches, rate, and of the roofline.
 
@@ -165,19 +190,22 @@ def _operations(record: ProfileRecord) -> pd.DataFrame:
 def _timed(record: ProfileRecord, frame: pd.DataFrame) -> pd.DataFrame:
     """Columns `operation`, `median`, `flops`, `launches`, `least` as a person reads them."""
     step = max(record.step.median, record.seconds)
+    milliseconds = "ms, launches included" if record.includes_launches else "ms"
     columns = {
         "operation": frame["operation"],
-        "ms": (1e3 * frame["median"]).map("{:.3f}".format),
+        milliseconds: (1e3 * frame["median"]).map("{:.3f}".format),
         "of step": (frame["median"] / step).map("{:.1%}".format),
         "launches": frame["launches"].map("{:,}".format),
         "GFLOP/s": [
             f"{rate / 1e9:,.1f}" if rate else "" for rate in frame["flops"] / frame["median"]
         ],
     }
-    if record.ceilings:
+    if record.ceilings and not record.includes_launches:
         columns["of roofline"] = (frame["least"] / frame["median"]).map("{:.1%}".format)
     if not frame["launches"].any():
         del columns["launches"]
+    if record.includes_launches:
+        return pd.DataFrame(columns)
     gaps = {"operation": "gaps", "ms": f"{1e3 * record.gaps:.3f}"}
     gaps["of step"] = f"{record.gaps / step:.1%}"
     return pd.concat([pd.DataFrame(columns), pd.DataFrame([gaps])]).fillna("")

@@ -82,7 +82,7 @@ def train(
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
     resumed_after = len(epochs)
-    autoencoder.warm_up()
+    autoencoder.warm_up(settings.learning_rate)
     staged_images = max(STAGED_IMAGES // settings.batch_size, 1) * settings.batch_size
     staging = autoencoder.device.empty((staged_images, *autoencoder.input.dimension))
     losses = autoencoder.device.empty((settings.images,))

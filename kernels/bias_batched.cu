@@ -1,16 +1,16 @@
 // Bias, v2: planes in the grid, and a sum by warp shuffles.
 //
-// Idea      A block knows filter and image from the grid, so no thread divides. For the gradient, lanes
-//           of a warp add up through registers; shared memory carries a float a warp, not a thread.
+// Idea      A block knows its filter from the grid. For the gradient, lanes of a warp add up through
+//           registers; shared memory carries a float a warp, not one a thread.
 // Mapping   bias_add: a thread a pixel. bias_sum: a block a filter.
 // Shared    bias_sum: 32 floats.
 // Bound by  Memory traffic; at batch 1 by the time that a launch takes.
 #include "portable.cuh"
 
-// y[n,k] += biases[k]. Grid: pixels, filters, images.
-__global__ void bias_add(float* y, const float* biases, int pixels) {
-    const int pixel = blockIdx.x * blockDim.x + threadIdx.x;
-    const int64 plane = int64(blockIdx.z) * gridDim.y + blockIdx.y;
+// y[n,k] += biases[k]. Grid: images times the `parts` that a plane takes, filters.
+__global__ void bias_add(float* y, const float* biases, int pixels, int parts) {
+    const int pixel = blockIdx.x % parts * blockDim.x + threadIdx.x;
+    const int64 plane = int64(blockIdx.x / parts) * gridDim.y + blockIdx.y;
     if (pixel < pixels) y[plane * pixels + pixel] += biases[blockIdx.y];
 }
 

@@ -15,7 +15,7 @@
 //           several products. Threads that this leaves over form SPLIT groups, which share out the
 //           depth of each tile and add up at the end: at batch 1 there are few tiles, and each must
 //           keep a processor busy.
-// Shared    A tile of A and one of B, and SPLIT results of the block for the sum: 14 to 39 KB.
+// Shared    A tile of A and one of B, and SPLIT results of the block for the sum: 33 to 39 KB.
 // Bound by  At batch 1, the number of blocks; else instructions, mostly loads from shared memory.
 #include "portable.cuh"
 
@@ -49,6 +49,7 @@ __global__ void __launch_bounds__(THREADS)
     constexpr int DEPTH = TO_WEIGHTS ? PIXELS : CHANNELS * TAPS;
     constexpr int GROUP = ROWS / TM * (COLUMNS / TN), SPLIT = THREADS / GROUP, SHARE = DEPTH / SPLIT;
     constexpr int A_LOADS = ROWS * DEPTH / THREADS, B_WINDOWS = PIXELS * CHANNELS / THREADS;
+    static_assert(ROWS % TM == 0 && COLUMNS % TN == 0, "threads' parts cover the block's");
     static_assert(GROUP * SPLIT == THREADS && SHARE * SPLIT == DEPTH, "threads share tiles evenly");
     static_assert(A_LOADS * THREADS == ROWS * DEPTH, "threads share the loads of A evenly");
     static_assert(B_WINDOWS * THREADS == PIXELS * CHANNELS, "threads share the loads of B evenly");

@@ -56,6 +56,7 @@ def test_train_writes_a_checkpoint_and_a_record_and_resumes(on_data, tmp_path):
     assert "synthetic stand-in" in done.stdout
     assert records.load(out).settings.images == 6
     assert "test (4 images): MSE" in done.stdout
+    assert "memory: host peak" in done.stdout
 
     again = run(*arguments, *on_data)
     assert again.returncode == 1
@@ -129,7 +130,7 @@ def test_bench_measures_both_cpu_phases(on_data, tmp_path):
         (["train", "--images", "60000"], "images: expected at most 50,000"),
         (["verify", "--phase", "gpu-9"], "error: phase: expected one of"),
         (["train", "--device", "tpu", "--phase", "gpu-v1"], "error: device: expected one of auto"),
-        (["train", "--graph"], "error: graph: expected gpu-v1, gpu-v2"),
+        (["train", "--graph"], "error: graph: expected a phase whose steps"),
         (["bench", "--phase", "gpu-v2", "--device", "emulated"], "expected an NVIDIA GPU"),
         (["bench", "--peer", "jax"], "expected torch"),
         (["book", "execute", "--profile", "fast"], "profile 'fast': expected one of full, quick"),

@@ -19,7 +19,7 @@ CONDA_NAMES = {
     "nvidia-cuda-nvrtc": "cuda-nvrtc",
 }
 USERS_PACKAGES = "jupyter jupyter-book cupy numpy matplotlib seaborn cuml cudf papermill"
-CONDA_ONLY = {"python", "cuda-version", "pip"}
+CONDA_ONLY = {"python", "cuda-version", "gxx", "pip"}
 
 
 def split(requirement: str) -> tuple[str, str]:
@@ -32,7 +32,9 @@ def split(requirement: str) -> tuple[str, str]:
 def test_the_conda_environment_lists_what_pyproject_lists():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = dict(map(split, [*project["dependencies"], *extras["dev"], *extras["rapids"]]))
+    wanted = dict(
+        map(split, [*project["dependencies"], *extras["dev"], *extras["nvrtc"], *extras["rapids"]])
+    )
     wanted = {CONDA_NAMES.get(n, n).removesuffix("-cu13"): v for n, v in wanted.items()}
     wanted["cupy"] = split(extras["cuda13"][0])[1]
 
@@ -110,12 +112,12 @@ def test_nothing_heavy_or_optional_is_imported_with_the_package():
 @pytest.mark.parametrize(
     ("answer", "extras"),
     [
-        (None, ".[dev]"),
+        (None, ".[dev,nvrtc]"),
         ("| NVIDIA-SMI 580.1   Driver Version: 580.1   CUDA Version: 13.0 |", ".[dev,cuda13]"),
         ("| NVIDIA-SMI 610.2   KMD Version: 610.2   CUDA UMD Version: 13.3 |", ".[dev,cuda13]"),
         ("| NVIDIA-SMI 535.1   Driver Version: 535.1   CUDA Version: 12.2 |", ".[dev,cuda12]"),
-        ("| NVIDIA-SMI 470.1   Driver Version: 470.1   CUDA Version: 11.4 |", ".[dev]"),
-        ("NVIDIA-SMI has failed because it couldn't communicate with the driver", ".[dev]"),
+        ("| NVIDIA-SMI 470.1   Driver Version: 470.1   CUDA Version: 11.4 |", ".[dev,nvrtc]"),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the driver", ".[dev,nvrtc]"),
     ],
 )
 def test_make_picks_the_cuda_extra_by_the_driver(tmp_path, answer, extras):

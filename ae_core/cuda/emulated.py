@@ -1,7 +1,8 @@
 """A CPU that runs the same kernels: compiled by g++, each CUDA thread a fiber (`emulator/`).
 
-Slow, and exact: it finds races, divergent barriers and reads of memory that nobody wrote. New
-memory is NaN. Streams are queues that run as late and in as unkind an order as events allow.
+Slow, and exact: it finds races within a block, divergent barriers and reads of memory that nobody
+wrote. Blocks run in turn, so a race between two of them goes unseen. New memory is NaN. Streams are
+queues that run as late and in as unkind an order as events allow.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ctypes
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import weakref
@@ -48,6 +50,7 @@ SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """What kernels are instrumented with, and how the runtime, which is not, is told."""
 WARP_ORDERS = ("forward", "reverse", "random")
+KINDS = {"p": "a float32 array", "i": "an int", "l": "an int64", "f": "a float"}
 INT_RANGE = range(-(2**31), 2**31)
 
 
@@ -100,6 +103,12 @@ class EmulatedDevice:
     def __init__(
         self, kernels: Path | None = None, order: str = "forward", sanitizer: str = ""
     ) -> None:
+        if sys.platform != "linux":
+            raise DeviceError(
+                f"the emulator runs on Linux (also in WSL or a container), found {sys.platform}"
+            )
+        if order not in WARP_ORDERS:
+            raise DeviceError(f"order: expected one of {', '.join(WARP_ORDERS)}, found {order!r}")
         if not shutil.which("g++"):
             raise DeviceError(
                 "the emulator compiles kernels with g++, found none: install it "
@@ -112,7 +121,7 @@ class EmulatedDevice:
         self._in_use = self._peak = 0
         self._main = Stream()
         self._sides: list[Stream] = []
-        self._captured: deque[Task] | None = None
+        self._captured: deque[tuple[Stream, Task]] | None = None
         self._loaded: dict[KernelSource, Mapping[str, Kernel]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
@@ -234,8 +243,8 @@ class EmulatedDevice:
             self._captured = None
 
         def replay() -> None:
-            for task in captured:
-                self._queue(self._main, task)
+            for stream, task in captured:
+                self._queue(stream, task)
 
         return replay
 
@@ -245,7 +254,7 @@ class EmulatedDevice:
     def _queue(self, stream: Stream, task: Task) -> None:
         """Where there are no side streams, order can't matter, and work is done at once."""
         if self._captured is not None:
-            self._captured.append(task)
+            self._captured.append((stream, task))
         elif self._sides:
             stream.tasks.append(task)
         elif callable(task):
@@ -335,17 +344,19 @@ def _checked(kernel: Kernel, args: Sequence[Argument]) -> list[int]:
         )
     slots = []
     for position, (kind, argument) in enumerate(zip(kernel.kinds, args, strict=True)):
+        kind_given = type(argument)
         if isinstance(argument, np.ndarray):
             fits = kind == "p" and argument.dtype == np.float32 and argument.flags.c_contiguous
             slots.append(argument.ctypes.data)
-        elif isinstance(argument, float):
+        elif kind_given is float:
             fits = kind == "f"
             slots.append(slot(argument))
         else:
-            fits = kind in "pl" or (kind == "i" and argument in INT_RANGE)
-            slots.append(slot(argument))
+            fits = kind_given is int and (kind in "pl" or (kind == "i" and argument in INT_RANGE))
+            slots.append(slot(argument) if fits else 0)
         if not fits:
             raise DeviceError(
-                f"{kernel.name}: argument {position}: expected kind {kind}, found {argument!r:.80}"
+                f"{kernel.name}: argument {position}: expected {KINDS[kind]}, "
+                f"found {argument!r:.80}"
             )
     return slots

@@ -72,7 +72,13 @@ class CudaDevice:
         self._kernels = kernels or kernels_directory()
         self._launch = cupy.cuda.driver.launchKernel
         self._pool = cupy.cuda.MemoryPool()
-        self._stream = cupy.cuda.Stream(non_blocking=True)
+        try:
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise DeviceError(
+                f"{self.name}: can't be started ({error}): close other programs on this card, "
+                f"or choose the device emulated"
+            ) from None
         self._main: int = self._stream.ptr
         self._fork = cupy.cuda.Event(disable_timing=True)
         self._joins: dict[int, Any] = {}
@@ -107,7 +113,13 @@ class CudaDevice:
         return array.get(stream=self._stream)
 
     def copy(self, source: Array, to: Array) -> None:
-        """Queue a copy on the card."""
+        """Queue a copy on the card.
+
+        Raises:
+            DeviceError: the arrays differ in size.
+        """
+        if source.nbytes != to.nbytes:
+            raise DeviceError(f"copy: expected {to.nbytes} bytes, found {source.nbytes}")
         to.data.copy_from_device_async(source.data, source.nbytes, self._stream)
 
     def synchronize(self) -> None:
@@ -160,6 +172,11 @@ class CudaDevice:
                 raise DeviceError(
                     f"{source.file} does not compile:\n{compiler_errors(str(error))}"
                 ) from None
+            except (RuntimeError, OSError) as error:  # no NVRTC, or no room for the module
+                raise DeviceError(
+                    f"{source.file}: can't be compiled or loaded ({str(error).splitlines()[0]}): "
+                    f"the extra cuda13 (or cuda12) brings CUDA's compiler"
+                ) from None
         return self._loaded[source]
 
     def launch(
@@ -188,7 +205,10 @@ class CudaDevice:
 
     def side_streams(self, count: int) -> list[Stream]:
         """New non-blocking streams."""
-        return [self._cupy.cuda.Stream(non_blocking=True) for _ in range(count)]
+        streams = [self._cupy.cuda.Stream(non_blocking=True) for _ in range(count)]
+        for stream in streams:
+            self._joins[stream.ptr] = self._cupy.cuda.Event(disable_timing=True)
+        return streams
 
     def fork(self, streams: Sequence[Stream]) -> None:
         """Side streams wait for an event on the main stream."""
@@ -199,7 +219,7 @@ class CudaDevice:
     def join(self, streams: Sequence[Stream]) -> None:
         """The main stream waits for an event on each side stream."""
         for stream in streams:
-            event = self._joins.setdefault(stream.ptr, self._cupy.cuda.Event(disable_timing=True))
+            event = self._joins[stream.ptr]
             event.record(stream)
             self._stream.wait_event(event)
 

@@ -88,12 +88,12 @@ PHASES = {
     "cpu": Phase("ae_core.phases.cpu_loops", "CpuLoops", "CPU loops, one thread"),
     "cpu-parallel": Phase("ae_core.phases.cpu_parallel", "CpuParallel", "CPU loops, all cores"),
     "gpu-basic": Phase(
-        "ae_core.phases.gpu_basic", "GpuBasic", "GPU basic, a launch a pair", cuda=True
+        "ae_core.phases.gpu_basic", "GpuBasic", "GPU basic, a launch per pair", cuda=True
     ),
     "gpu-basic-filter": Phase(
         "ae_core.phases.gpu_basic",
         "GpuBasic",
-        "GPU basic, a launch a filter",
+        "GPU basic, a launch per filter",
         cuda=True,
         options={"planes_per_launch": None},
     ),

@@ -25,6 +25,11 @@ class Tiling:
     thread_rows: int
     thread_columns: int
 
+    def blocks(self, output: tuple[int, int, int], batch: int = 1) -> int:
+        """Blocks of a forward pass that writes `(batch, *output)`."""
+        planes, height, width = output
+        return blocks(planes, self.rows) * blocks(batch * height * width, self.pixels)
+
     def __str__(self) -> str:
         sizes = (self.rows, self.pixels, self.channels, self.thread_rows, self.thread_columns)
         return ", ".join(map(str, sizes))
@@ -75,8 +80,9 @@ class GpuImplicitGemm(GpuElementwise):
     def bias_forward(self, y: Array, biases: Array) -> None:
         """`y[n,k] += biases[k]`, in place."""
         batch, filters, height, width = y.shape
-        grid = (blocks(height * width, THREADS), filters, batch)
-        args = (y, biases, height * width)
+        parts = blocks(height * width, THREADS)
+        args = (y, biases, height * width, parts)
+        grid = (batch * parts, filters, 1)
         self.device.launch(self._kernels["bias_add"], grid, (THREADS, 1, 1), args)
 
     def bias_gradient(self, dy: Array, db: Array) -> None:

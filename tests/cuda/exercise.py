@@ -1,8 +1,12 @@
-"""Run every operation of CUDA phases on the emulator, for a process that a sanitizer watches.
+"""Run every operation of CUDA phases in a process that a sanitizer watches.
 
-python -m tests.cuda.exercise SANITIZER KERNELS ORDER PHASE...
+On the emulator (the sanitizer's library must be preloaded, so not within pytest's own process):
 
-The sanitizer's library must be preloaded, so this can't be done within pytest's own process.
+    python -m tests.cuda.exercise address|thread|none KERNELS ORDER PHASE...
+
+On a GPU, under NVIDIA's:
+
+    compute-sanitizer --tool racecheck python -m tests.cuda.exercise cuda kernels - gpu-v1 gpu-v2
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ae_core import phases
+from ae_core.cuda.device import open_device
 from ae_core.cuda.emulated import EmulatedDevice
 from tests.phases import contracts
 
@@ -20,7 +25,10 @@ from tests.phases import contracts
 def main(sanitizer: str, kernels: str, order: str, *names: str) -> None:
     """All contracts, with all names in one process."""
     for name in names:
-        device = EmulatedDevice(Path(kernels), order, "" if sanitizer == "none" else sanitizer)
+        if sanitizer == "cuda":
+            device = open_device("cuda", Path(kernels))
+        else:
+            device = EmulatedDevice(Path(kernels), order, "" if sanitizer == "none" else sanitizer)
         contracts.everything(contracts.Subject(phases.create(name, device), np.float32))
     print("all contracts kept")
 

@@ -14,8 +14,9 @@ import pytest
 from ae_core import machine, phases
 from ae_core.cuda import kernels
 from ae_core.cuda.device import open_device
-from ae_core.cuda.emulated import EmulatedDevice, Event
+from ae_core.cuda.emulated import WARP_ORDERS, EmulatedDevice, Event
 from ae_core.cuda.kernels import DeviceError, KernelSource, kernels_directory, listing
+from ae_core.profiling import CEILINGS
 
 
 @pytest.fixture
@@ -94,10 +95,10 @@ def test_a_grid_that_no_gpu_takes_is_refused():
     kernel = device.load(KernelSource("bias_batched.cu", ("bias_add",)))["bias_add"]
     x = device.empty((1,))
     with pytest.raises(DeviceError, match="65535"):
-        device.launch(kernel, (1, 70000, 1), (32, 1, 1), (x, x, 1))
+        device.launch(kernel, (1, 70000, 1), (32, 1, 1), (x, x, 1, 1))
     with pytest.raises(DeviceError, match="1 to 1024 threads"):
-        device.launch(kernel, (1, 1, 1), (1025, 1, 1), (x, x, 1))
-    with pytest.raises(DeviceError, match="expected 3 arguments, found 2"):
+        device.launch(kernel, (1, 1, 1), (1025, 1, 1), (x, x, 1, 1))
+    with pytest.raises(DeviceError, match="expected 4 arguments, found 2"):
         device.launch(kernel, (1, 1, 1), (32, 1, 1), (x, 1))
 
 
@@ -110,6 +111,67 @@ def test_a_graph_is_not_executed_when_captured_and_as_often_as_replayed():
     replay()
     replay()
     np.testing.assert_array_equal(device.download(x), 4)
+
+
+SHUFFLES = """
+#include "portable.cuh"
+__global__ void missing_lanes(float* y) {
+    y[threadIdx.x] = __shfl_down_sync(0xffffffffu, float(threadIdx.x), 4);
+}
+__global__ void finished_lanes(float* y) {
+    if (threadIdx.x >= 16) return;
+    y[threadIdx.x] = __shfl_down_sync(0xffffffffu, float(threadIdx.x), 4);
+}
+"""
+
+
+@pytest.mark.parametrize(("kernel", "threads"), [("missing_lanes", 16), ("finished_lanes", 32)])
+@pytest.mark.parametrize("order", WARP_ORDERS)
+def test_a_lane_that_is_not_there_gives_nan(folder, kernel, threads, order):
+    (folder / "shuffles.cu").write_text(SHUFFLES)
+    device = EmulatedDevice(folder, order)
+    kernels = device.load(KernelSource("shuffles.cu", ("missing_lanes", "finished_lanes")))
+    y = device.empty((32,))
+    device.launch(kernels[kernel], (1, 1, 1), (threads, 1, 1), (y,))
+    np.testing.assert_array_equal(y[:12], np.arange(4, 16))
+    assert np.isnan(y[12:16]).all()
+
+
+def test_random_order_takes_turns_in_other_orders_each_time(folder):
+    (folder / "turns.cu").write_text(
+        '#include "portable.cuh"\n'
+        "__global__ void turns(float* counter, float* y)"
+        " { y[blockIdx.x * 64 + threadIdx.x] = counter[0]++; }\n"
+    )
+    device = EmulatedDevice(folder, "random")
+    (kernel,) = device.load(KernelSource("turns.cu", ("turns",))).values()
+    seen = set()
+    for _ in range(4):
+        counter, y = device.empty((1,)), device.empty((192,))
+        device.upload(np.zeros(1), counter)
+        device.launch(kernel, (3, 1, 1), (64, 1, 1), (counter, y))
+        seen.add(tuple(y))
+    assert len(seen) == 4 and tuple(range(192)) not in seen
+
+
+def test_the_ceilings_kernels_do_what_they_say():
+    device = EmulatedDevice()
+    kernels = device.load(CEILINGS)
+    x, y = device.empty((4096,)), device.empty((4096,))
+    device.upload(np.arange(4096), x)
+    device.launch(kernels["copy"], (1, 1, 1), (256, 1, 1), (x, y))
+    np.testing.assert_array_equal(y, x)
+    device.launch(kernels["multiply_add"], (16, 1, 1), (256, 1, 1), (y, 0.5, 10))
+    np.testing.assert_allclose(y, 16, rtol=1e-5)  # eight chains that tend to 1 / (1 - 0.5)
+
+
+def test_a_batch_may_have_more_images_than_a_grid_is_deep():
+    device = EmulatedDevice()
+    y, biases = device.empty((65_537, 1, 1, 1)), device.empty((1,))
+    device.upload(np.ones(y.shape), y)
+    device.upload(np.ones(1), biases)
+    phases.create("gpu-v2", device).bias_forward(y, biases)
+    np.testing.assert_array_equal(device.download(y), 2)
 
 
 def test_streams_that_wait_for_each_other_are_found_out():
@@ -176,6 +238,23 @@ class Stream:
 
     def __exit__(self, *_):
         return None
+
+
+def test_an_unknown_order_or_system_is_refused(monkeypatch):
+    with pytest.raises(DeviceError, match="order: expected one of forward, reverse, random"):
+        EmulatedDevice(order="sideways")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(DeviceError, match=r"runs on Linux.*found darwin"):
+        EmulatedDevice()
+
+
+@pytest.mark.parametrize("argument", [np.int64(4), True, np.float64(1)])
+def test_only_plain_numbers_are_arguments(argument):
+    device = EmulatedDevice()
+    kernel = device.load(KernelSource("bias_batched.cu", ("bias_add",)))["bias_add"]
+    x = device.empty((1,))
+    with pytest.raises(DeviceError, match="argument 2: expected an int, found"):
+        device.launch(kernel, (1, 1, 1), (32, 1, 1), (x, x, argument, 1))
 
 
 @pytest.mark.parametrize(

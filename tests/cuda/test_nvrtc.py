@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from ae_core import phases
-from ae_core.cuda.kernels import KernelSource, kernels_directory
+from ae_core.cuda.kernels import KernelSource, altered, kernels_directory
 from ae_core.phases import gpu_elementwise
 from ae_core.profiling import CEILINGS
 
@@ -18,7 +19,6 @@ from cuda.bindings import nvrtc
 
 REGISTERS = {"conv_implicit_gemm.cu": 128}
 """Two blocks of 256 threads fit a processor (65,536 registers); elsewhere, four do."""
-STATIC_SHARED = 48 * 1024
 CUDA = [name for name, phase in phases.PHASES.items() if phase.cuda]
 SOURCES = sorted(
     {CEILINGS, *(source for name in CUDA for source in phases.implementation(name).sources)},
@@ -26,7 +26,9 @@ SOURCES = sorted(
 )
 
 
-def compile(source: KernelSource, architecture: str) -> tuple[dict[str, bytes], str]:
+def compile(
+    source: KernelSource, architecture: str, folder: Path | None = None
+) -> tuple[dict[str, bytes], str]:
     """Each instantiation's mangled name, and the compiler's report."""
 
     def done(result):
@@ -46,24 +48,42 @@ def compile(source: KernelSource, architecture: str) -> tuple[dict[str, bytes], 
     for name in source.instantiations:
         done(nvrtc.nvrtcAddNameExpression(program, name.encode()))
     options = [
-        f"-arch={architecture}", "-std=c++17", f"-I{kernels_directory()}", "--ptxas-options=-v",
+        f"-arch={architecture}", "-std=c++17", "--ptxas-options=-v",
+        f"-I{folder or kernels_directory()}",
     ]  # fmt: skip
     done(nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options]))
     names = {n: done(nvrtc.nvrtcGetLoweredName(program, n.encode())) for n in source.instantiations}
     return names, log()
 
 
+def check(source: KernelSource, architecture: str, folder: Path | None = None) -> None:
+    names, report = compile(source, architecture, folder)
+    for name, mangled in names.items():
+        pattern = rf"Function properties for {mangled.decode()}\n(.*)\n.*Used (\d+) registers"
+        properties, registers = re.search(pattern, report).groups()
+        assert "0 bytes spill stores, 0 bytes spill loads" in properties, (name, properties)
+        assert int(registers) <= REGISTERS.get(source.file, 64), (name, registers)
+
+
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90"])
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.file)
 def test_kernels_compile_within_registers_and_do_not_spill(source, architecture):
-    names, report = compile(source, architecture)
-    for name, mangled in names.items():
-        pattern = rf"Function properties for {mangled.decode()}\n(.*)\n.*Used (\d+) registers(.*)"
-        properties, registers, rest = re.search(pattern, report).groups()
-        assert "0 bytes spill stores, 0 bytes spill loads" in properties, (name, properties)
-        assert int(registers) <= REGISTERS.get(source.file, 64), (name, registers)
-        shared = re.search(r"(\d+) bytes smem", rest)
-        assert int(shared.group(1) if shared else 0) <= STATIC_SHARED, (name, rest)
+    check(source, architecture)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "found"),
+    [
+        ("__launch_bounds__(THREADS)", "__launch_bounds__(1024, 2)", "spill"),
+        ("constexpr int THREADS = 256", "constexpr int THREADS = 128", "<= 128"),
+    ],
+)
+def test_registers_that_spill_or_are_too_many_are_found(right, wrong, found, tmp_path):
+    """Fewer registers than the kernel needs; and half the threads, each with twice the loads."""
+    folder = altered("conv_implicit_gemm.cu", right, wrong, tmp_path / "kernels")
+    source = next(s for s in SOURCES if s.file == "conv_implicit_gemm.cu")
+    with pytest.raises(AssertionError, match=found):
+        check(source, "sm_90", folder)
 
 
 def test_what_no_card_can_hold_is_found():

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ae_core import phases
@@ -166,7 +167,7 @@ class NoFork(EmulatedDevice):
 def test_streams_without_their_events_compute_something_else(device):
     def chain(device):
         subject = contracts.Subject(phases.create("gpu-basic", device), "float32")
-        generator = contracts.np.random.default_rng(0)
+        generator = np.random.default_rng(0)
         x, weights, b = (
             subject.put(subject.random(generator, *shape))
             for shape in ((1, 3, 5, 5), (3, 3, 3, 3), (3,))
@@ -178,12 +179,15 @@ def test_streams_without_their_events_compute_something_else(device):
         return subject.get(z)
 
     right, wrong = chain(EmulatedDevice()), chain(device())
-    assert not contracts.np.array_equal(right, wrong)
+    assert np.isfinite(right).all()
+    assert not np.array_equal(right, wrong)
 
 
 @pytest.mark.parametrize("operations", [GpuBasic, GpuBatched, GpuImplicitGemm])
 def test_arguments_that_a_gpu_would_take_for_others_are_refused(operations):
     subject = contracts.Subject(operations(EmulatedDevice()), "float32")
     x = subject.out(1, 1, 2, 2)
-    with pytest.raises(ValueError, match=r"relu_forward: argument 2: expected kind l, found 1\.5"):
+    with pytest.raises(
+        ValueError, match=r"relu_forward: argument 2: expected an int64, found 1\.5"
+    ):
         subject.operations._by_element("relu_forward", 1.5, x, x)

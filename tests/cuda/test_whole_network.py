@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ae_core import phases, records
+from ae_core import machine, phases, records
 from ae_core.architecture import MINI
 from ae_core.autoencoder import Autoencoder
+from ae_core.cuda.device import open_device
 from ae_core.cuda.emulated import WARP_ORDERS, EmulatedDevice
 from ae_core.errors import InputError
-from ae_core.training import train
+from ae_core.training import STAGED_IMAGES, train
 from ae_core.verification import compare
 from tests.conftest import SMALL
 
@@ -57,17 +58,18 @@ def test_nothing_is_allocated_or_copied_to_or_from_the_host_within_a_step(phase,
     assert np.isfinite(loss).all()
 
 
+@pytest.mark.parametrize("on", ["emulated", *(["cuda"] if machine.gpu() else [])])
 @pytest.mark.parametrize("phase", CAPTURABLE)
-def test_a_graph_changes_no_bit(phase, random):
+def test_a_graph_changes_no_bit(phase, on, random):
     """Also with a smaller batch at the end and another learning rate later."""
     results = []
     batches = random.random((5, 2, 3, 8, 8)).astype(np.float32)
     for graph in (False, True):
-        device = EmulatedDevice()
+        device = open_device(on)
         autoencoder = Autoencoder(
             phases.create(phase, device), SMALL, batch_size=2, graph=graph, seed=3
         )
-        autoencoder.warm_up()
+        autoencoder.warm_up(0.01)
         image, losses = device.empty((2, 3, 8, 8)), device.empty((10,))
         for number, batch in enumerate(batches):
             size = 1 if number == 3 else 2
@@ -79,9 +81,25 @@ def test_a_graph_changes_no_bit(phase, random):
     np.testing.assert_array_equal(*results)
 
 
+def test_a_graph_refuses_images_that_do_not_fit():
+    device = EmulatedDevice()
+    autoencoder = Autoencoder(phases.create("gpu-v1", device), SMALL, batch_size=2, graph=True)
+    with pytest.raises(InputError, match="expected 1 to 2, found 3"):
+        autoencoder.step(device.empty((3, 3, 8, 8)), 0.1, device.empty((3,)))
+
+
+@pytest.mark.parametrize("phase", ["gpu-v1", "gpu-v2"])
+def test_training_at_batch_1_fits_a_small_card(dataset, phase):
+    """All arrays of the book's network and the images staged for it: at most 120 MB."""
+    device = EmulatedDevice()
+    autoencoder = Autoencoder(phases.create(phase, device))
+    staging = device.empty((STAGED_IMAGES, *autoencoder.input.dimension))
+    assert staging.nbytes < device.memory().device < 120e6
+
+
 @pytest.mark.parametrize("phase", ["cpu", "gpu-basic"])
 def test_a_phase_that_cant_be_a_graph_says_so(phase):
-    with pytest.raises(InputError, match="graph: expected gpu-v1"):
+    with pytest.raises(InputError, match="graph: expected a phase whose steps can be captured"):
         Autoencoder(phases.create(phase, EmulatedDevice()), SMALL, graph=True)
 
 

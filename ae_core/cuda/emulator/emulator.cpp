@@ -14,7 +14,7 @@
 #undef blockDim
 #undef gridDim
 
-// x86-64 switches stacks in fourteen instructions. Elsewhere ucontext does it, some fifty times slower.
+// x86-64 switches stacks in fifteen instructions. Elsewhere ucontext does it, some fifty times slower.
 #if !defined(__x86_64__)
 #define EMULATOR_UCONTEXT
 #include <ucontext.h>
@@ -82,7 +82,7 @@ struct Block {
     std::vector<Fiber*> pool;  // every fiber ever made; a block uses the first `size`
     unsigned size;
     int order;
-    uint64_t random;
+    uint64_t random = 88172645463325252ull;  // goes on from launch to launch
 #ifdef EMULATOR_UCONTEXT
     ucontext_t scheduler;
 #else
@@ -98,6 +98,7 @@ struct Block {
 Block* block OUTSIDE_BSS;
 
 constexpr size_t STACK = 256 * 1024;  // reserved, and touched only as far as a kernel needs
+constexpr uint64_t NOBODY = ~uint64_t(0);  // a NaN: what a shuffle reads from a lane that is not there
 
 void release([[maybe_unused]] void* address) {
 #ifdef EMULATOR_TSAN
@@ -140,6 +141,7 @@ void enter() {
 #endif
     acquire(&block->started);
     (*block->thread)();
+    current.exchange[running().number] = NOBODY;
     release(&block->finished);
     yield(FINISHED);
     abort();  // a finished fiber is never resumed
@@ -182,12 +184,21 @@ void prepare(Fiber& fiber) {
 #endif
 }
 
+unsigned random_below(unsigned limit) {
+    block->random ^= block->random << 13;
+    block->random ^= block->random >> 7;
+    block->random ^= block->random << 17;
+    return unsigned(block->random % limit);
+}
+
 /// Runs every ready lane of a warp up to its next barrier, then opens the warp's barrier if all are at it.
 bool advance_warp(unsigned warp) {
     const unsigned first = warp * 32, last = std::min(block->size, first + 32);
+    const unsigned lanes = last - first, rotation = block->order == RANDOM_ORDER ? random_below(lanes) : 0;
     bool advanced = false;
-    for (unsigned k = first; k < last; k++) {
-        Fiber& fiber = *block->pool[block->order == REVERSE_ORDER ? first + last - 1 - k : k];
+    for (unsigned k = 0; k < lanes; k++) {
+        const unsigned lane = block->order == REVERSE_ORDER ? lanes - 1 - k : (k + rotation) % lanes;
+        Fiber& fiber = *block->pool[first + lane];
         if (fiber.state != READY) continue;
         resume(fiber);
         advanced = true;
@@ -210,11 +221,7 @@ bool advance_block() {
     for (unsigned k = 0; k < warps; k++) {
         unsigned warp = block->order == REVERSE_ORDER ? warps - 1 - k : k;
         if (block->order == RANDOM_ORDER) {
-            block->random ^= block->random << 13;
-            block->random ^= block->random >> 7;
-            block->random ^= block->random << 17;
-            warp = block->random % warps;
-            advanced |= advance_warp(warp);
+            advanced |= advance_warp(random_below(warps));
         } else {
             while (advance_warp(warp)) advanced = true;
         }
@@ -226,6 +233,7 @@ bool advance_block() {
 
 const char* run_block() {
     for (unsigned k = 0; k < block->size; k++) prepare(*block->pool[k]);
+    std::fill_n(current.exchange, 1024, NOBODY);
     for (;;) {
         const bool advanced = advance_block();
         unsigned finished = 0, waiting = 0;
@@ -253,6 +261,7 @@ void grow_pool() {
             perror("emulator: expected memory for a fiber's stack");
             abort();
         }
+        mprotect(stack, 4096, PROT_NONE);  // an overflow stops here, not in a neighbour's stack
         fiber->stack = static_cast<char*>(stack);
 #ifdef EMULATOR_TSAN
         fiber->tsan = __tsan_create_fiber(0);
@@ -320,7 +329,6 @@ const char* run(dim3 grid, dim3 shape, int order, const std::function<void()>& t
     block->thread = &thread;
     block->size = unsigned(size);
     block->order = order;
-    block->random = 88172645463325252ull;
 #ifdef EMULATOR_TSAN
     block->scheduler_tsan = __tsan_get_current_fiber();
 #endif
@@ -329,8 +337,9 @@ const char* run(dim3 grid, dim3 shape, int order, const std::function<void()>& t
         block->pool[k]->number = k;
         block->pool[k]->thread = dim3(k % shape.x, k / shape.x % shape.y, k / (shape.x * shape.y));
     }
+    const uint64_t rotation = order == RANDOM_ORDER ? random_below(unsigned(blocks)) : 0;
     for (uint64_t k = 0; k < blocks; k++) {
-        const uint64_t number = order == REVERSE_ORDER ? blocks - 1 - k : k;
+        const uint64_t number = order == REVERSE_ORDER ? blocks - 1 - k : (k + rotation) % blocks;
         current.block_index = dim3(unsigned(number % grid.x), unsigned(number / grid.x % grid.y),
                                    unsigned(number / grid.x / grid.y));
         poison_shared_memory();
