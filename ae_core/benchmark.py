@@ -9,8 +9,8 @@ from ae_core.architecture import Architecture
 from ae_core.cifar10 import Dataset, normalise
 from ae_core.device import Host
 from ae_core.errors import InputError
-from ae_core.profiling import time_steps
 from ae_core.records import BenchmarkRecord, StepTime
+from ae_core.timing import time_steps
 
 TIMED_IMAGES = 64
 

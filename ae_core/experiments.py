@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ae_core import figures, notes, profiling, provenance, records, tables
+from ae_core import figures, notes, profiling, provenance, records, tables, timing
 from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.cifar10 import Dataset, normalise
 from ae_core.cuda.device import KernelDevice, open_device
@@ -85,7 +85,7 @@ class Experiment:
     ) -> tuple[Autoencoder, TrainingRecord]:
         """Train on as many of `images` as `epochs` can pass in `seconds`; at least 10."""
         few = normalise(self.dataset.train.images[:16], self.architecture.height)
-        step = profiling.time_steps(
+        step = timing.time_steps(
             self.phase, few, steps=5, device=self.device, architecture=self.architecture
         )
         affordable = max(int(seconds / (step.median * epochs)), 10)
@@ -118,7 +118,7 @@ class Experiment:
     def time(self, graph: bool = False) -> StepTime:
         """Whole steps, as a training run queues them."""
         few = normalise(self.dataset.train.images[:16], self.architecture.height)
-        return profiling.time_steps(
+        return timing.time_steps(
             self.phase,
             few,
             budget=2,
@@ -161,8 +161,8 @@ class Experiment:
         work()
         row = {"launches": f"{self.device.launches - before:,}"}
         if self.on_gpu:
-            seconds = profiling.measure(work, repeats, 3, self.device)
-            row["ms"] = tables.digits(1e3 * profiling.distribution(seconds)["median"])
+            seconds = timing.measure(work, repeats, 3, self.device)
+            row["ms"] = tables.digits(1e3 * timing.distribution(seconds)["median"])
         self.device.synchronize()
         return row
 

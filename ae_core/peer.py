@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from ae_core.architecture import Architecture
 from ae_core.device import Host
-from ae_core.profiling import LEARNING_RATE, Clock, affordable, distribution, measure
 from ae_core.records import StepTime
+from ae_core.timing import LEARNING_RATE, Clock, affordable, distribution, measure
 
 WARMUP = 5
 
@@ -54,7 +54,7 @@ def time_cpu_steps(
 ) -> StepTime:
     """Time PyTorch's training step on the CPU: float32, the given number of threads, eager SGD.
 
-    `steps` and `budget` are those of `profiling.time_steps`.
+    `steps` and `budget` are those of `timing.time_steps`.
     """
     torch = require()
     torch.set_num_threads(threads)
@@ -72,7 +72,7 @@ def time_gpu_steps(
 ) -> StepTime:
     """Time PyTorch's training step on the GPU: float32 throughout (no TF32), cuDNN's best kernels.
 
-    `steps` and `budget` are those of `profiling.time_steps`; `graph` makes the step a CUDA graph.
+    `steps` and `budget` are those of `timing.time_steps`; `graph` makes the step a CUDA graph.
     """
     torch = require()
     torch.backends.cudnn.benchmark = True

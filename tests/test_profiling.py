@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ae_core import benchmark, headline, peer, phases, profiling, records, tables
+from ae_core import benchmark, headline, peer, phases, records, tables, timing
 from ae_core.architecture import MINI
-from ae_core.profiling import affordable, distribution, measure, profile_operations, time_steps
+from ae_core.profiling import profile_operations
 from ae_core.records import RecordError, StepTime, TrainingSettings
+from ae_core.timing import affordable, distribution, measure, time_steps
 from ae_core.training import train
 from tests.conftest import SMALL
 
@@ -112,7 +113,7 @@ def test_only_full_batches_are_timed(images, monkeypatch):
     """A ragged batch would be less work under the same name."""
     seen = []
     monkeypatch.setattr(
-        profiling.Autoencoder, "step", lambda self, batch, rate, loss: seen.append(len(batch))
+        timing.Autoencoder, "step", lambda self, batch, rate, loss: seen.append(len(batch))
     )
     time_steps("cpu", images, steps=4, architecture=SMALL, batch_size=3)
     assert set(seen) == {3}

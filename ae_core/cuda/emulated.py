@@ -7,12 +7,8 @@ queues that run as late and in as unkind an order as events allow.
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 import weakref
 from collections import deque
@@ -25,42 +21,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ae_core.cuda.device import Argument, Dimensions, refuse_other_than_float32, slot
-from ae_core.cuda.kernels import (
-    DeviceError,
-    KernelSource,
-    compiler_errors,
-    digest,
-    kernels_directory,
-)
+from ae_core.cuda import native
+from ae_core.cuda.device import Argument, Dimensions, refuse_other_than_float32
+from ae_core.cuda.kernels import DeviceError, KernelSource, kernels_directory
+from ae_core.cuda.native import Kernel
 from ae_core.device import Array, DeviceKind, Host, Mark, Memory
 from ae_core.machine import cpu_model
-from ae_core.sources import cache_directory
 
-RUNTIME = Path(__file__).parent / "emulator"
-RUNTIME_FILES = (RUNTIME / "emulator.h", RUNTIME / "emulator.cpp")
-FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-fno-gnu-unique", "-Wall", "-Wno-unknown-pragmas")
-SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "": ((), ()),
-    "address": (
-        ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
-        ("-DEMULATOR_ASAN",),
-    ),
-    "thread": (("-fsanitize=thread",), ("-DEMULATOR_TSAN",)),
-}
-"""What kernels are instrumented with, and how the runtime, which is not, is told."""
 WARP_ORDERS = ("forward", "reverse", "random")
-KINDS = {"p": "a float32 array", "i": "an int", "l": "an int64", "f": "a float"}
-INT_RANGE = range(-(2**31), 2**31)
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A compiled kernel: its entry in the library, and its parameters' kinds (p, i, l, f)."""
-
-    name: str
-    entry: Any
-    kinds: str
 
 
 @dataclass
@@ -175,11 +143,7 @@ class EmulatedDevice:
     def load(self, source: KernelSource) -> Mapping[str, Kernel]:
         """Compile with g++ into the cache, or take it from there."""
         if source not in self._loaded:
-            library = ctypes.CDLL(str(self._build(source)))
-            self._loaded[source] = {
-                name: _kernel(library, number, name)
-                for number, name in enumerate(source.instantiations)
-            }
+            self._loaded[source] = native.load(source, self._kernels, self._sanitizer)
         return self._loaded[source]
 
     def launch(
@@ -196,18 +160,8 @@ class EmulatedDevice:
             DeviceError: arguments that don't fit the kernel's parameters; and, here or when
                 queued work runs, a divergent barrier or an impossible grid.
         """
-        slots = (ctypes.c_uint64 * len(args))(*_checked(kernel, args))
-        first, size = ctypes.addressof(slots), ctypes.sizeof(ctypes.c_uint64)
-        pointers = (ctypes.c_void_p * len(args))(*(first + k * size for k in range(len(args))))
-        shape = (ctypes.c_uint * 6)(*grid, *block)
-
-        def run(_keep_alive: Any = (slots, args)) -> None:
-            error = kernel.entry(shape, pointers, self._order)
-            if error:
-                raise DeviceError(f"{kernel.name}: {error.decode()}")
-
         self.launches += 1
-        self._queue(stream or self._main, run)
+        self._queue(stream or self._main, kernel.bind(grid, block, args, self._order))
 
     def address(self, array: Array) -> int:
         """Where the array's first element is."""
@@ -263,57 +217,6 @@ class EmulatedDevice:
     def _freed(self, nbytes: int) -> None:
         self._in_use -= nbytes
 
-    def _build(self, source: KernelSource) -> Path:
-        """The library of this source, made aside and renamed so that it is never half there."""
-        entries = "".join(
-            f'\nextern "C" const char* launch_{n}(const unsigned* shape, void** slots, int order) '
-            f"{{ return emulator::launch(&{name}, shape, slots, order); }}"
-            f'\nextern "C" const char* signature_{n}() {{ return emulator::signature(&{name}); }}'
-            for n, name in enumerate(source.instantiations)
-        )
-        code = f'#define AE_EMULATED\n#include "{source.file}"\n{entries}\n'
-        instrument, tell = SANITIZERS[self._sanitizer]
-        compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True)
-        key = (
-            code,
-            digest(source, self._kernels, *RUNTIME_FILES),
-            *FLAGS,
-            *instrument,
-            compiler.stdout,
-        )
-        name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
-        library = cache_directory() / "emulator" / f"{Path(source.file).stem}-{name}.so"
-        if library.exists():
-            return library
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as aside:
-            folder = Path(aside)
-            (folder / "entries.cpp").write_text(code, "utf8")
-            includes = (f"-I{self._kernels}", f"-I{RUNTIME}")
-            kernels, runtime = str(folder / "kernels.o"), str(folder / "runtime.o")
-            for command in (
-                (*FLAGS, *instrument, *includes, "-c", str(folder / "entries.cpp"), "-o", kernels),
-                (*FLAGS, *tell, *includes, "-c", str(RUNTIME / "emulator.cpp"), "-o", runtime),
-                (
-                    *FLAGS,
-                    *instrument,
-                    "-shared",
-                    kernels,
-                    runtime,
-                    "-o",
-                    str(folder / "library.so"),
-                ),
-            ):
-                done = subprocess.run(
-                    ("g++", *command), capture_output=True, text=True, check=False
-                )
-                if done.returncode:
-                    raise DeviceError(
-                        f"{source.file} does not compile:\n{compiler_errors(done.stderr)}"
-                    )
-            (folder / "library.so").rename(library)
-        return library
-
 
 def _advance(stream: Stream) -> bool:
     """Run a stream's tasks up to an event that is not done; whether any ran."""
@@ -328,35 +231,3 @@ def _advance(stream: Stream) -> bool:
         stream.tasks.popleft()
         advanced = True
     return advanced
-
-
-def _kernel(library: ctypes.CDLL, number: int, name: str) -> Kernel:
-    entry, signature = library[f"launch_{number}"], library[f"signature_{number}"]
-    entry.restype = signature.restype = ctypes.c_char_p
-    return Kernel(name, entry, signature().decode())
-
-
-def _checked(kernel: Kernel, args: Sequence[Argument]) -> list[int]:
-    """The arguments' slots; a mismatch that a GPU would take for data is an error here."""
-    if len(args) != len(kernel.kinds):
-        raise DeviceError(
-            f"{kernel.name}: expected {len(kernel.kinds)} arguments, found {len(args)}"
-        )
-    slots = []
-    for position, (kind, argument) in enumerate(zip(kernel.kinds, args, strict=True)):
-        kind_given = type(argument)
-        if isinstance(argument, np.ndarray):
-            fits = kind == "p" and argument.dtype == np.float32 and argument.flags.c_contiguous
-            slots.append(argument.ctypes.data)
-        elif kind_given is float:
-            fits = kind == "f"
-            slots.append(slot(argument))
-        else:
-            fits = kind_given is int and (kind in "pl" or (kind == "i" and argument in INT_RANGE))
-            slots.append(slot(argument) if fits else 0)
-        if not fits:
-            raise DeviceError(
-                f"{kernel.name}: argument {position}: expected {KINDS[kind]}, "
-                f"found {argument!r:.80}"
-            )
-    return slots
