@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ae_core import figures, notes, profiling, provenance, records, tables, timing
+from ae_core import figures, notes, nsight, profiling, provenance, records, tables, timing
 from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.cifar10 import Dataset, normalise
 from ae_core.cuda.device import KernelDevice, open_device
@@ -141,6 +141,15 @@ class Experiment:
             milliseconds = tables.digits(1e3 * profile.step.median)
             notes.say(f"**{title(profile.phase)}**, {milliseconds} ms per step:")
             notes.table(tables.operations(profile))
+
+    def show_kernels(self, phase: str | None = None) -> None:
+        """Nsight Compute's figures of the convolutions, where there are a GPU and ncu."""
+        if self.on_gpu and nsight.available():
+            record = nsight.measure(phase or self.phase, self.dataset)
+            self.save(record, "kernels", phase)
+            notes.table(tables.kernels(record))
+        else:
+            notes.say("*On a machine with a GPU and Nsight Compute (`ncu`) a table stands here.*")
 
     def try_forward(
         self, operations: Operations, layer: str = "conv2", batch: int = 1, repeats: int = 50

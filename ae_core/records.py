@@ -267,7 +267,32 @@ class VerificationRecord(RunRecord):
         return within and self.repeatable is not False
 
 
-Record = TrainingRecord | BenchmarkRecord | ProfileRecord | VerificationRecord
+class KernelFigures(Model):
+    """What Nsight Compute says of one launch."""
+
+    kernel: str
+    grid: str
+    seconds: Seconds
+    occupancy: Seconds
+    """Warps that were active, of those that a multiprocessor can hold: 0 to 1, over the launch."""
+    arithmetic: Seconds
+    """Use of the multiprocessors' pipelines, of their peak: 0 to 1."""
+    memory_traffic: Seconds
+    """Use of caches and memory, of their peak: 0 to 1."""
+    registers: PositiveInt
+    """Per thread."""
+
+
+class KernelsRecord(RunRecord):
+    """A phase's main kernels under Nsight Compute."""
+
+    kind: Literal["kernels"] = "kernels"
+    phase: str
+    architecture: Architecture
+    kernels: tuple[KernelFigures, ...]
+
+
+Record = TrainingRecord | BenchmarkRecord | ProfileRecord | VerificationRecord | KernelsRecord
 _ANY: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 

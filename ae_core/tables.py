@@ -14,6 +14,7 @@ from ae_core.records import (
     IMAGES_PER_EPOCH,
     BenchmarkRecord,
     Difference,
+    KernelsRecord,
     ProfileRecord,
     StepTime,
     TrainingRecord,
@@ -137,6 +138,22 @@ def im2col(architecture: Architecture, batch: int = 1) -> pd.DataFrame:
     total = {"layer": "all", "input": frame["input"].sum(), "im2col": frame["im2col"].sum()}
     frame = pd.concat([frame, pd.DataFrame([total])])
     return frame.assign(**{k: frame[k].map("{:.2f} MB".format) for k in ("input", "im2col")})
+
+
+def kernels(record: KernelsRecord) -> pd.DataFrame:
+    """One row a launch that Nsight Compute looked at."""
+    return pd.DataFrame(
+        {
+            "kernel": k.kernel,
+            "grid": k.grid,
+            "us": digits(1e6 * k.seconds),
+            "occupancy": f"{k.occupancy:.0%}",
+            "arithmetic": f"{k.arithmetic:.0%}",
+            "memory": f"{k.memory_traffic:.0%}",
+            "registers": k.registers,
+        }
+        for k in record.kernels
+    )
 
 
 def compared(before: ProfileRecord, after: ProfileRecord, by_layer: bool = False) -> pd.DataFrame:
