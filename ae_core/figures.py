@@ -160,7 +160,9 @@ def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
         if not emulated and not record.includes_launches:
             values["gaps"] = 1e3 * record.gaps
         left = 0.0
-        for (group, value), colour in zip(values.items(), [*PALETTE[:4], MUTED], strict=True):
+        if emulated:
+            del values["gaps"]
+        for (group, value), colour in zip(values.items(), [*PALETTE[:4], MUTED], strict=False):
             axis.barh(0, value, left=left, color=colour, label=group)
             left += value
         total = f"{left:,.0f} launches" if emulated else f"{digits(left)} ms"

@@ -75,7 +75,7 @@ def say(text: str) -> None:
 
 def table(frame: pd.DataFrame) -> None:
     """Show a data frame: columns of numbers to the right, others to the left, no index."""
-    numeric = [frame[c].astype(str).str.fullmatch(r"[\d.,e+\-]*\d[%x]?|").all() for c in frame]
+    numeric = [frame[c].astype(str).str.fullmatch(r"[\d.,e+\-]*\d[%x]?|nan|").all() for c in frame]
     classes = ["number" if right else "text" for right in numeric]
     lines = []
     for tag, row in [("th", [*frame]), *(("td", [*row]) for row in frame.to_numpy())]:
