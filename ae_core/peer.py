@@ -135,8 +135,6 @@ def _timed(
     budget: float,
     batch_size: int,
 ) -> StepTime:
-    for _ in range(WARMUP):
-        step()
     count = steps or affordable(step, clock, budget, batch_size)
     seconds = measure(step, count, WARMUP, clock)
     return StepTime(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,6 @@ from ae_core.records import (
     StepTime,
     TrainingRecord,
 )
-
-
-def frame(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    """Rows of an experiment of a chapter's own."""
-    return pd.DataFrame(list(rows))
 
 
 def network(architecture: Architecture) -> pd.DataFrame:
@@ -166,7 +161,7 @@ def compared(before: ProfileRecord, after: ProfileRecord, by_layer: bool = False
         frame = _operations(record)
         if by_layer:
             frame = frame[frame["operation"].str.startswith("conv2d")]
-            frame["operation"] = frame["layer"] + "." + frame["operation"]
+            frame = frame.assign(operation=frame["layer"] + "." + frame["operation"])
         times = frame.groupby("operation", sort=False)["median"].sum()
         times["step"] = record.step.median
         frames.append(1e6 * times)

@@ -43,6 +43,19 @@ def test_a_profile_counts_launches(dataset, phase, launches):
     assert tables.profile(record)["launches"].iloc[0] == ("1" if phase == "gpu-v2" else "12")
 
 
+def test_before_and_after_are_compared_by_operation_and_by_layer(dataset):
+    before = profile_operations("cpu", dataset, images=2, steps=3, architecture=SMALL)
+    twice = [o.model_copy(update={"median": 2 * o.median}) for o in before.operations]
+    after = before.model_copy(update={"operations": tuple(twice)})
+    table = tables.compared(before, after).set_index("operation")
+    assert set(table.loc[table.index != "step", "ratio"]) == {"0.500"}
+    assert table.loc["step", "ratio"] == "1.00"
+    layers = tables.compared(before, after, by_layer=True)["operation"]
+    assert list(layers) == [
+        *(f"{c.layer}.{c.operation}" for c in SMALL.costs() if "conv2d" in c.operation), "step",
+    ]  # fmt: skip
+
+
 class Ticks:
     """A clock that moves on by what `step` says."""
 
