@@ -1,4 +1,4 @@
-"""The command line: data, train, verify, profile, bench, book."""
+"""The command line: data, train, features, classify, verify, profile, bench, book."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ def train(
     test_images: Annotated[int, typer.Option(min=0, help="Test images, from the first.")] = 10_000,
     learning_rate: Annotated[float, typer.Option(help="Of plain SGD.")] = 0.002,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
+    initial_scale: Annotated[float, typer.Option(help="Of the initial weights, times He's.")] = 1,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     graph: Annotated[
@@ -101,12 +102,12 @@ def train(
             test_images=test_images,
             learning_rate=learning_rate,
             batch_size=batch_size,
+            initial_scale=initial_scale,
             seed=seed,
             graph=graph,
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{first['loc'][0]}: {first['msg']}, found {first['input']}") from None
+        raise _refused(error) from None
     target = _writable(out or records_directory() / f"training_{phase}.json")
     dataset = sources.find(data)
     _describe(dataset)
@@ -122,6 +123,73 @@ def train(
         print(f"test ({record.test.images:,} images): MSE {record.test.mse:.5f}, ", end="")
         print(f"PSNR {record.test.psnr:.2f} dB")
     print(_memory(record))
+    _save(record, target)
+
+
+@app.command()
+def features(
+    checkpoint: Annotated[Path, typer.Argument(help="As `train --checkpoint` wrote it.")],
+    directory: Annotated[Path, typer.Argument(help="Where train and test go, a file each.")],
+    phase: Annotated[
+        str | None, typer.Option(help=f"One of: {', '.join(PHASES)}. [default: the checkpoint's]")
+    ] = None,
+    file_format: Annotated[
+        str,
+        typer.Option("--format", help="parquet, or csv: twice the room and several times slower."),
+    ] = "parquet",
+    images: Annotated[int, typer.Option(min=10, help="For training, classes alike.")] = 50_000,
+    test_images: Annotated[int, typer.Option(min=10, help="For testing, likewise.")] = 10_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images encoded at once.")] = 50,
+    device: DeviceOption = "auto",
+    data: DataOption = None,
+) -> None:
+    """Encode images into files of features: 8,192 numbers an image, 1.6 GB in memory for all."""
+    from ae_core import features as files  # noqa: PLC0415
+    from ae_core import training  # noqa: PLC0415
+
+    if phase:
+        named(phase)
+    if file_format not in ("parquet", "csv"):
+        raise InputError(f"--format: expected parquet or csv, found {file_format}")
+    dataset = sources.find(data)
+    _describe(dataset)
+    autoencoder, _ = training.restore(checkpoint, phase=phase, device=device, batch_size=batch_size)
+    splits: tuple[tuple[files.SplitName, int], ...] = (("train", images), ("test", test_images))
+    for split, count in splits:
+        rows = files.stratified(getattr(dataset, split).labels, count)
+        path = directory / f"{split}.{file_format}"
+        source = files.extract(autoencoder, dataset, split, path, rows)
+        print(f"{path}: {source.images:,} images, {path.stat().st_size / 1e6:,.0f} MB")
+
+
+@app.command()
+def classify(
+    directory: Annotated[
+        Path, typer.Argument(help="With train and test, as `features` wrote them.")
+    ],
+    classifier: Annotated[
+        str, typer.Option(help="svc, library-svc (slow: for comparison), or least-squares.")
+    ] = "svc",
+    cost: Annotated[float, typer.Option("--C", help="What a misclassified image costs.")] = 10,
+    gamma: Annotated[float, typer.Option(help="Of the kernel; 1 is scikit-learn's `scale`.")] = 1,
+    search: Annotated[
+        bool, typer.Option("--search", help="Choose C and gamma on a part of the training images.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="auto, rapids or scikit-learn.")] = "auto",
+    out: OutOption = None,
+) -> None:
+    """Classify images from their features: a scaler, an RBF classifier, and its test accuracy."""
+    from ae_core import classification, tables  # noqa: PLC0415
+
+    try:
+        settings = records.ClassifierSettings.model_validate(
+            {"classifier": classifier, "C": cost, "gamma": gamma}
+        )
+    except ValidationError as error:
+        raise _refused(error) from None
+    target = _writable(out or records_directory() / f"classification_{classifier}.json")
+    record = classification.classify_files(directory, settings, engine, with_search=search)
+    print(tables.classification(record).to_string(index=False))
     _save(record, target)
 
 
@@ -275,6 +343,11 @@ def book_make(
     """Execute what is out of date, then build the HTML."""
     book_execute(None, profile, force=False)
     book_html(profile)
+
+
+def _refused(error: ValidationError) -> InputError:
+    first = error.errors()[0]
+    return InputError(f"{first['loc'][0]}: {first['msg']}, found {first['input']}")
 
 
 def _selected(phase: str) -> list[str]:

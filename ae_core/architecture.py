@@ -154,18 +154,22 @@ class Architecture:
         """Elements of the parameter buffer: 751,875 in the book's network."""
         return self.parameters[-1].offset + self.parameters[-1].size
 
-    def initial_parameters(self, seed: int) -> npt.NDArray[np.float32]:
+    def initial_parameters(self, seed: int, scale: float = 1.0) -> npt.NDArray[np.float32]:
         """The flat float32 buffer that every phase starts from.
 
         Weights follow He et al. (2015): normal with variance 2 / fan-in, which keeps the signal's
         size through ReLU layers. Biases are zero.
+
+        Args:
+            seed: of the normal deviates.
+            scale: times these weights. Below 1, what training adds outweighs sooner what was drawn.
         """
         random = np.random.default_rng(seed)
         buffer = np.zeros(self.parameter_count, np.float32)
         for spec in self.parameters:
             if spec.name.endswith("weights"):
-                scale = np.sqrt(2 / prod(spec.shape[1:]))
-                buffer[spec.elements] = scale * random.standard_normal(spec.size)
+                deviation = scale * np.sqrt(2 / prod(spec.shape[1:]))
+                buffer[spec.elements] = deviation * random.standard_normal(spec.size)
         return buffer
 
     def costs(self, batch: int = 1) -> list[OperationCost]:

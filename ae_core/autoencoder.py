@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ class Autoencoder:
         architecture: the network; the book's by default.
         batch_size: the largest number of images in one pass; memory grows with it.
         seed: where the initial parameters come from (`Architecture.initial_parameters`).
+        initial_scale: how large they are, likewise.
         dtype: float32, or float64 for gradient checks on the CPU.
         image_gradient: also compute the gradient with respect to the images, for checks.
         graph: queue each training step as one CUDA graph instead of launch by launch.
@@ -45,6 +47,7 @@ class Autoencoder:
         *,
         batch_size: int = 1,
         seed: int = 0,
+        initial_scale: float = 1.0,
         dtype: npt.DTypeLike = np.float32,
         image_gradient: bool = False,
         graph: bool = False,
@@ -66,9 +69,8 @@ class Autoencoder:
         self._parameters = empty((self.architecture.parameter_count,), self.dtype)
         self._gradients = empty((self.architecture.parameter_count,), self.dtype)
         self._share_buffers()
-        self.device.upload(
-            self.architecture.initial_parameters(seed).astype(self.dtype), self._parameters
-        )
+        parameters = self.architecture.initial_parameters(seed, initial_scale)
+        self.device.upload(parameters.astype(self.dtype), self._parameters)
         image = self.input.dimension
         self._images = empty((batch_size, *image), self.dtype)
         self._output_gradient = empty((batch_size, *image), self.dtype)
@@ -162,6 +164,10 @@ class Autoencoder:
     def parameters(self) -> dict[str, HostArray]:
         """Host copies of all parameters: `conv1.weights` `(256, 3, 3, 3)`, `conv1.biases`, ..."""
         return self._tensors(self.device.download(self._parameters))
+
+    def digest(self) -> str:
+        """SHA-256 of all parameters: which network this is, by its bits."""
+        return hashlib.sha256(self.device.download(self._parameters).tobytes()).hexdigest()
 
     def load_parameters(self, parameters: Mapping[str, HostArray]) -> None:
         """Replace all parameters.

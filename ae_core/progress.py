@@ -6,11 +6,13 @@ import os
 import sys
 from typing import Any
 
-from tqdm.auto import tqdm
 
-
-def bar(total: int, title: str) -> Any:
-    """A bar over `total` images: shown in terminals and live notebooks, silent in pipes and CI."""
+def bar(total: int, title: str, unit: str = "image") -> Any:
+    """A bar over `total` units: shown in terminals and live notebooks, silent in pipes and CI."""
     live_notebook = "ipykernel" in sys.modules and not os.environ.get("TQDM_DISABLE")
     watched = live_notebook or sys.stderr.isatty()
-    return tqdm(total=total, desc=title, unit="image", disable=not watched, leave=False)
+    if live_notebook:  # needs widgets, and warns where there are none
+        from tqdm.auto import tqdm  # noqa: PLC0415
+    else:
+        from tqdm import tqdm  # noqa: PLC0415
+    return tqdm(total=total, desc=title, unit=unit, disable=not watched, leave=False)

@@ -28,6 +28,7 @@ from ae_core.provenance import Provenance
 
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
+Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 IMAGES_PER_EPOCH = 50_000
 
 
@@ -58,6 +59,8 @@ class TrainingSettings(Model):
     """The first so many test images, looked at after the last epoch."""
     batch_size: PositiveInt = 1
     learning_rate: Positive = 0.002
+    initial_scale: Positive = 1.0
+    """Of the initial weights, times He's."""
     seed: NonNegativeInt = 0
     graph: bool = False
     """Whether steps are queued as CUDA graphs; changes no bit of the result."""
@@ -292,7 +295,85 @@ class KernelsRecord(RunRecord):
     kernels: tuple[KernelFigures, ...]
 
 
-Record = TrainingRecord | BenchmarkRecord | ProfileRecord | VerificationRecord | KernelsRecord
+class ClassifierSettings(Model):
+    """Everything that decides a classifier, besides its features."""
+
+    classifier: Literal["svc", "library-svc", "least-squares"] = "svc"
+    """`svc` is `svc.OneVsOneSVC`, `library-svc` the engine's own for all classes."""
+    C: Positive = 10.0
+    """What a misclassified image costs the SVC; 1 / (2 alpha) of the least-squares classifier."""
+    gamma: Positive = 1.0
+    """Of the RBF kernel, in units of 1 / (features x variance): scikit-learn's `scale` is 1."""
+
+
+class ClassificationResult(Model):
+    """One classifier on one kind of features."""
+
+    features: str
+    """What was classified: `trained encoder`, `raw pixels`, ..."""
+    seed: NonNegativeInt
+    """Of the encoder's parameters, where it has some."""
+    dimensions: PositiveInt
+    scaled: bool
+    """Whether each feature was brought to mean 0 and deviation 1 on the training set."""
+    settings: ClassifierSettings
+    train_images: PositiveInt
+    test_images: PositiveInt
+    fit_seconds: Seconds
+    predict_seconds: Seconds
+    """For the test images."""
+    train_accuracy: Share
+    confusion: tuple[tuple[NonNegativeInt, ...], ...]
+    """Test images by class, a row, and predicted class, a column."""
+
+    @property
+    def test_accuracy(self) -> float:
+        """Part of the test images that were classified right, 0 to 1."""
+        return sum(row[label] for label, row in enumerate(self.confusion)) / self.test_images
+
+    @property
+    def recalls(self) -> tuple[float, ...]:
+        """By class, the part of its test images that were classified right; NaN without any."""
+        return tuple(
+            row[label] / sum(row) if sum(row) else math.nan
+            for label, row in enumerate(self.confusion)
+        )
+
+
+class FormatTime(Model):
+    """What a file format of features costs."""
+
+    suffix: str
+    images: PositiveInt
+    features: PositiveInt
+    """Of each image."""
+    bytes: PositiveInt
+    write_seconds: Seconds
+    """Writing alone, the encoding apart."""
+    read_seconds: Seconds
+
+
+class ClassificationRecord(RunRecord):
+    """Classifiers on features, compared in one run on the same images."""
+
+    kind: Literal["classification"] = "classification"
+    engine: str
+    """Whose classifiers they are: `rapids` or `scikit-learn`."""
+    classes: tuple[str, ...]
+    parameters_digest: str | None
+    """Of the trained encoder; None if none of the features are of one."""
+    results: tuple[ClassificationResult, ...]
+    formats: tuple[FormatTime, ...] = ()
+
+
+Record = (
+    TrainingRecord
+    | BenchmarkRecord
+    | ProfileRecord
+    | VerificationRecord
+    | KernelsRecord
+    | ClassificationRecord
+)
 _ANY: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 

@@ -13,12 +13,23 @@ from ae_core.phases import title
 from ae_core.records import (
     IMAGES_PER_EPOCH,
     BenchmarkRecord,
+    ClassificationRecord,
+    ClassificationResult,
+    ClassifierSettings,
     Difference,
+    FormatTime,
     KernelsRecord,
     ProfileRecord,
     StepTime,
     TrainingRecord,
 )
+
+CLASSIFIERS = {
+    "svc": "RBF SVC",
+    "library-svc": "RBF SVC, the library's",
+    "least-squares": "RBF least squares",
+}
+"""As the book names them."""
 
 
 def network(architecture: Architecture) -> pd.DataFrame:
@@ -235,3 +246,62 @@ def epochs(record: TrainingRecord, with_seconds: bool = True) -> pd.DataFrame:
         for e in record.epochs
     )
     return frame if with_seconds else frame.drop(columns="seconds")
+
+
+def classification(record: ClassificationRecord) -> pd.DataFrame:
+    """One row a classifier and kind of features; over several seeds, mean and deviation."""
+    groups: dict[tuple[str, str, int], list[ClassificationResult]] = {}
+    for result in record.results:
+        key = (result.features, result.settings.classifier, result.train_images)
+        groups.setdefault(key, []).append(result)
+    rows = []
+    for (features, classifier, images), results in groups.items():
+        first = results[0]
+        rows.append(
+            {
+                "features": features,
+                "classifier": CLASSIFIERS[classifier],
+                "dimensions": f"{first.dimensions:,}",
+                "images": f"{images:,}",
+                "C": f"{first.settings.C:g}",
+                "gamma / scale": f"{first.settings.gamma:g}",
+                "training accuracy": percent(r.train_accuracy for r in results),
+                "test accuracy": percent(r.test_accuracy for r in results),
+                "fit, s": digits(float(np.mean([r.fit_seconds for r in results]))),
+                "predict, s": digits(float(np.mean([r.predict_seconds for r in results]))),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def percent(shares: Iterable[float]) -> str:
+    """A share in percent; of several, mean and standard deviation, and how many."""
+    values = 100 * np.array(list(shares))
+    if len(values) == 1:
+        return f"{values[0]:.2f} %"
+    return f"{values.mean():.2f} ± {values.std(ddof=1):.2f} % (n = {len(values)})"
+
+
+def formats(found: Iterable[FormatTime]) -> pd.DataFrame:
+    """One row a file format: what a thousand images' features cost."""
+    return pd.DataFrame(
+        {
+            "format": f.suffix.removeprefix("."),
+            "images": f"{f.images:,}",
+            "MB": f"{f.bytes / 1e6:.1f}",
+            "bytes per number": f"{f.bytes / (f.images * f.features):.2f}",
+            "write, s": digits(f.write_seconds),
+            "read, s": digits(f.read_seconds),
+        }
+        for f in found
+    )
+
+
+def searched(tried: Iterable[tuple[ClassifierSettings, float]]) -> pd.DataFrame:
+    """One row a C, one column a gamma: accuracy on what was held out."""
+    frame = pd.DataFrame(
+        {"C": f"{s.C:g}", "gamma": f"gamma = {s.gamma:g}", "share": f"{100 * share:.1f} %"}
+        for s, share in tried
+    )
+    wide = frame.pivot(index="C", columns="gamma", values="share")
+    return wide.reset_index()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,6 +67,7 @@ def train(
         settings.architecture,
         batch_size=settings.batch_size,
         seed=settings.seed,
+        initial_scale=settings.initial_scale,
         graph=settings.graph,
     )
     path = Path(checkpoint) if checkpoint else None
@@ -101,7 +101,6 @@ def train(
     test = None
     if settings.test_images:
         test = evaluate(autoencoder, dataset.test.images, settings.test_images)
-    parameters = b"".join(tensor.tobytes() for tensor in autoencoder.parameters().values())
     return autoencoder, TrainingRecord(
         provenance=facts,
         dataset=dataset.identity,
@@ -112,8 +111,29 @@ def train(
         test=test,
         device=autoencoder.device.name,
         threads=autoencoder.operations.threads,
-        parameters_digest=hashlib.sha256(parameters).hexdigest(),
+        parameters_digest=autoencoder.digest(),
     )
+
+
+def restore(
+    path: str | Path,
+    *,
+    phase: str | None = None,
+    device: str | KernelDevice = "auto",
+    batch_size: int = 1,
+) -> tuple[Autoencoder, TrainingState]:
+    """A saved autoencoder, over the phase that trained it or another, and how it was trained.
+
+    Raises:
+        CheckpointError: the file can't be read.
+    """
+    saved = checkpoints.load(path)
+    settings = saved.state.settings
+    autoencoder = Autoencoder(
+        phases.create(phase or settings.phase, device), settings.architecture, batch_size=batch_size
+    )
+    autoencoder.load_parameters(saved.parameters)
+    return autoencoder, saved.state
 
 
 def evaluate(autoencoder: Autoencoder, images: Images, count: int) -> TestResult:
