@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from ae_core.provenance import Provenance
 from ae_core.records import (
     ClassificationRecord,
     ClassificationResult,
+    Classifier,
     ClassifierSettings,
     FormatTime,
 )
@@ -129,10 +130,23 @@ def classify_files(
     source = cast(FeatureSource, train.source)
     like = source.model_copy(update={"split": "test"})
     test = load(cast(Path, paths[1]), opened, like)
+    warm_up(opened)
     if with_search:
         settings, _ = search(train, settings, opened)
     result, _ = classify(train, test, settings, opened, name="encoder", classes=len(source.classes))
     return record(facts, source.dataset, source.classes, opened, [result], source.parameters_digest)
+
+
+def warm_up(engine: Engine) -> None:
+    """Use every classifier once on noise, so that no later time has loading or compiling in it."""
+    random = np.random.default_rng(0)
+    labels = np.arange(60, dtype=np.uint8) % 3
+    noise = Features(
+        engine.xp.asarray(random.standard_normal((60, 8), np.float32)), labels, np.arange(60)
+    )
+    for kind in get_args(Classifier):
+        settings = ClassifierSettings(classifier=kind)
+        classify(noise, noise, settings, engine, name="warm-up", classes=3)
 
 
 def record(

@@ -204,6 +204,8 @@ def load(path: str | Path, engine: Engine, like: FeatureSource | None = None) ->
     try:
         for block_rows, block_labels, block in blocks:
             here = slice(start, start + len(block))
+            if not np.isin(block_labels, np.arange(len(source.classes))).all():
+                raise ValueError(f"expected labels from 0 to {len(source.classes) - 1}")
             x[here], rows[here], labels[here] = block, block_rows, block_labels
             start = here.stop
     except (KeyError, OSError, RuntimeError, ValueError, pa.ArrowException) as error:

@@ -6,13 +6,11 @@ import os
 import sys
 from typing import Any
 
+from tqdm.auto import tqdm
+
 
 def bar(total: int, title: str, unit: str = "image") -> Any:
     """A bar over `total` units: shown in terminals and live notebooks, silent in pipes and CI."""
     live_notebook = "ipykernel" in sys.modules and not os.environ.get("TQDM_DISABLE")
     watched = live_notebook or sys.stderr.isatty()
-    if live_notebook:  # needs widgets, and warns where there are none
-        from tqdm.auto import tqdm  # noqa: PLC0415
-    else:
-        from tqdm import tqdm  # noqa: PLC0415
     return tqdm(total=total, desc=title, unit=unit, disable=not watched, leave=False)

@@ -29,6 +29,8 @@ from ae_core.provenance import Provenance
 Seconds = Annotated[FiniteFloat, Field(ge=0)]
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+Classifier = Literal["svc", "library-svc", "least-squares"]
+"""`svc` is `svc.OneVsOneSVC`, `library-svc` the engine's own for all classes."""
 IMAGES_PER_EPOCH = 50_000
 
 
@@ -298,8 +300,7 @@ class KernelsRecord(RunRecord):
 class ClassifierSettings(Model):
     """Everything that decides a classifier, besides its features."""
 
-    classifier: Literal["svc", "library-svc", "least-squares"] = "svc"
-    """`svc` is `svc.OneVsOneSVC`, `library-svc` the engine's own for all classes."""
+    classifier: Classifier = "svc"
     C: Positive = 10.0
     """What a misclassified image costs the SVC; 1 / (2 alpha) of the least-squares classifier."""
     gamma: Positive = 1.0

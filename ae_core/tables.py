@@ -300,8 +300,8 @@ def formats(found: Iterable[FormatTime]) -> pd.DataFrame:
 def searched(tried: Iterable[tuple[ClassifierSettings, float]]) -> pd.DataFrame:
     """One row a C, one column a gamma: accuracy on what was held out."""
     frame = pd.DataFrame(
-        {"C": f"{s.C:g}", "gamma": f"gamma = {s.gamma:g}", "share": f"{100 * share:.1f} %"}
-        for s, share in tried
+        {"C": s.C, "gamma": s.gamma, "share": f"{100 * share:.1f} %"} for s, share in tried
     )
     wide = frame.pivot(index="C", columns="gamma", values="share")
-    return wide.reset_index()
+    wide.columns = pd.Index([f"gamma = {gamma:g} of scale" for gamma in wide.columns])
+    return wide.rename(index="{:g}".format).reset_index()

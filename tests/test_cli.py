@@ -8,8 +8,11 @@ import time
 
 import pytest
 
-from ae_core import records
+from ae_core import records, tables
 from ae_core.phases import PHASES
+from ae_core.training import restore
+
+SPLITS = ("train", "test")
 
 
 def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
@@ -23,11 +26,19 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["data", "train", "verify", "profile", "bench", "book"]),
+        ([], ["data", "train", "features", "classify", "verify", "profile", "bench", "book"]),
         (["data"], ["fetch", "info", "synthesize"]),
         (
             ["train"],
             ["--epochs", "--resume", "--learning-rate", "default: 0.002", "--device", "--graph"],
+        ),
+        (
+            ["features"],
+            ["train --checkpoint", "--format", "parquet, or csv", "--images", "default: 50000"],
+        ),
+        (
+            ["classify"],
+            ["library-svc", "least-squares", "default: 10", "--search", "auto, rapids or"],
         ),
         (["verify"], ["--phase", "--images", "default: 100", "exits with 1"]),
         (["profile"], ["--phase", "Nsight", "emulator"]),
@@ -64,6 +75,51 @@ def test_train_writes_a_checkpoint_and_a_record_and_resumes(on_data, tmp_path):
     resumed = run(*arguments, *on_data, "--resume", "--epochs", "2", "--out", str(out))
     assert resumed.returncode == 0, resumed.stderr
     assert len(records.load(out).epochs) == 2
+
+
+@pytest.fixture(scope="module")
+def weights(dataset, tmp_path_factory):
+    """A checkpoint of the book's network, hardly trained."""
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    done = run(
+        "train", "--images", "2", "--test-images", "0", "--checkpoint", str(path),
+        "--data", str(dataset.directory), "--out", str(path.with_name("r.json")),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "images", "options", "told"),
+    [
+        ("parquet", 20, ["--search"], "RBF SVC"),
+        ("csv", 10, ["--classifier", "least-squares", "--C", "3"], "RBF least squares"),
+    ],
+)
+def test_images_are_classified_from_files_of_features(
+    weights, on_data, tmp_path, file_format, images, options, told
+):
+    folder, out = tmp_path / "features", tmp_path / "r.json"
+    done = run(
+        "features", weights, str(folder), "--images", str(images), "--test-images", "10",
+        "--format", file_format, "--batch-size", "10", *on_data,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "synthetic stand-in" in done.stdout
+    assert f"{folder}/train.{file_format}: {images} images, " in done.stdout
+    assert f"{folder}/test.{file_format}: 10 images, " in done.stdout
+    assert {path.name for path in folder.iterdir()} == {f"{s}.{file_format}" for s in SPLITS}
+
+    done = run("classify", str(folder), "--engine", "scikit-learn", *options, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    record = records.load(out)
+    (result,) = record.results
+    for words in (told, "8,192", tables.percent([result.test_accuracy])):
+        assert words in done.stdout
+    assert (result.train_images, result.test_images, result.dimensions) == (images, 10, 8192)
+    assert (sum(map(sum, result.confusion)), len(result.confusion)) == (10, 10)
+    assert record.parameters_digest == restore(weights)[0].digest()
+    assert "--search" in options or result.settings.C == 3
 
 
 def test_verify_passes_and_says_so(on_data, tmp_path):
@@ -128,6 +184,17 @@ def test_bench_measures_both_cpu_phases(on_data, tmp_path):
         (["train", "--epochs", "0"], "--epochs"),
         (["train", "--epochs", "many"], "--epochs"),
         (["train", "--images", "60000"], "images: expected at most 50,000"),
+        (["features", "w", "f", "--format", "xlsx"], "error: --format: expected parquet or csv"),
+        (["features", "w", "f", "--phase", "gpu-9"], "error: phase: expected one of"),
+        (["features", "/nowhere/w.safetensors", "f"], "error: /nowhere/w.safetensors: "),
+        (["features", "w", "f", "--images", "5"], "--images"),
+        (["features", "w"], "Missing argument"),
+        (["classify", "/nowhere"], "error: /nowhere: expected train.parquet and test.parquet"),
+        (["classify", "f", "--classifier", "tree"], "error: classifier: Input should be 'svc'"),
+        (["classify", "f", "--C", "0"], "error: C: Input should be greater than 0, found 0"),
+        (["classify", "f", "--gamma", "nan"], "error: gamma: Input should be"),
+        (["classify", "f", "--engine", "torch"], "error: engine: expected auto, rapids or"),
+        (["classify", "f", "--out", "/proc/none/r.json"], "error: "),
         (["verify", "--phase", "gpu-9"], "error: phase: expected one of"),
         (["train", "--device", "tpu", "--phase", "gpu-v1"], "error: device: expected one of auto"),
         (["train", "--graph"], "error: graph: expected a phase whose steps"),
@@ -138,8 +205,9 @@ def test_bench_measures_both_cpu_phases(on_data, tmp_path):
         (["nonsense"], "nonsense"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(dataset, arguments, told, monkeypatch):
+def test_mistakes_are_told_in_a_sentence(dataset, arguments, told, tmp_path, monkeypatch):
     monkeypatch.setenv("AE_CIFAR10_DIR", str(dataset.directory))
+    monkeypatch.setenv("AE_RECORDS_DIR", str(tmp_path))
     done = run(*arguments)
     assert done.returncode not in (0, 70)
     assert told in done.stderr

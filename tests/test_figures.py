@@ -10,20 +10,42 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ae_core import benchmark, diagrams, figures, notes, progress, provenance, tables
+from ae_core import benchmark, class_figures, diagrams, figures, notes, progress, provenance, tables
 from ae_core.architecture import Architecture
-from ae_core.cifar10 import Identity
+from ae_core.cifar10 import CLASSES, Identity
 from ae_core.profiling import profile_operations
-from ae_core.records import Ceilings, TrainingSettings
+from ae_core.records import Ceilings, ClassificationResult, ClassifierSettings, TrainingSettings
 from ae_core.training import train
 from tests.conftest import SMALL
+
+
+def classified(features, seed):
+    """A result of ten classes; the first has no test images."""
+    confusion = np.random.default_rng(seed).integers(0, 9, (10, 10)) + 99 * np.eye(10, dtype=int)
+    confusion[0] = 0
+    return ClassificationResult(
+        features=features,
+        seed=seed,
+        dimensions=9,
+        scaled=True,
+        settings=ClassifierSettings(),
+        train_images=20,
+        test_images=confusion.sum(),
+        fit_seconds=1.0,
+        predict_seconds=0.5,
+        train_accuracy=1.0,
+        confusion=confusion.tolist(),
+    )
 
 
 @pytest.fixture(scope="module")
 def drawn(dataset):
     """Every figure of the book, as SVG text by name."""
     settings = TrainingSettings(architecture=SMALL, epochs=2, images=4, test_images=4)
-    images = np.random.default_rng(0).random((3, 3, 8, 8), dtype=np.float32)
+    random = np.random.default_rng(0)
+    images = random.random((3, 3, 8, 8), dtype=np.float32)
+    results = [classified("trained", 0), classified("trained", 1), classified("pixels", 2)]
+    units = random.standard_normal((20, 9))
     bench = benchmark.benchmark(["cpu", "cpu-parallel"], dataset, steps=3)
     peer = bench.steps[0].model_copy(update={"name": "PyTorch", "peer": True})
     bench = bench.model_copy(update={"steps": (*bench.steps, peer)})
@@ -40,6 +62,13 @@ def drawn(dataset):
         "basic": diagrams.basic(),
         "batched": diagrams.batched(),
         "implicit GEMM": diagrams.implicit_gemm(),
+        "confusion matrix": class_figures.confusion_matrix(results[0], CLASSES),
+        "recalls": class_figures.recalls(results, CLASSES),
+        "accuracies": class_figures.accuracies(results),
+        "unit activity": class_figures.unit_activity(units, np.abs(units)),
+        "embedding": class_figures.embedding(units[:, :2], np.arange(20) % 10, CLASSES),
+        "confused": class_figures.confused([("cat", "dog", images, images[::-1])] * 2),
+        "pipeline": class_figures.pipeline(8192, 50_000, 10_000),
     }
 
 
