@@ -6,7 +6,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
@@ -15,6 +15,9 @@ from ae_core import cifar10, records, sources
 from ae_core.errors import InputError
 from ae_core.phases import PHASES, named
 from ae_core.provenance import records_directory
+
+if TYPE_CHECKING:
+    from ae_core.runs import Run
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -37,6 +40,8 @@ OutOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option(help="What runs the kernels of CUDA phases: auto, cuda or emulated.")
 ]
+ProfileOption = Annotated[str, typer.Option(help="A file of book/profiles, without .yml.")]
+EditionOption = Annotated[str | None, typer.Option(help="A folder of editions/, new or there.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of initial parameters and image order.")]
 
 
@@ -317,32 +322,46 @@ def bench(
 @book_app.command("execute")
 def book_execute(
     chapters: Annotated[list[str] | None, typer.Argument(help="Only these. [default: all]")] = None,
-    profile: Annotated[str, typer.Option(help="A file of book/profiles, without .yml.")] = "quick",
+    profile: ProfileOption = "quick",
+    edition: EditionOption = None,
     force: Annotated[bool, typer.Option("--force", help="Also those up to date.")] = False,
 ) -> None:
-    """Execute the chapters that are missing or out of date, through papermill."""
+    """Execute the chapters that are missing or out of date, through papermill.
+
+    With --edition they are measured to be published, under the full profile, on a GPU.
+    """
     from ae_core import book  # noqa: PLC0415
 
-    book.execute(profile, chapters or [], force=force)
+    book.execute(_run(profile, edition), chapters or [], force=force)
 
 
 @book_app.command("html")
 def book_html(
-    profile: Annotated[str, typer.Option(help="Which executed chapters to show.")] = "quick",
+    profile: ProfileOption = "quick",
+    edition: EditionOption = None,
 ) -> None:
-    """Build the HTML from executed chapters, warnings as errors, and check its links."""
-    from ae_core import book  # noqa: PLC0415
+    """Build the HTML from executed chapters, warnings as errors, and check its links.
 
-    print(f"open {book.build_html(profile)}")
+    A run of this machine comes first and has every edition beside it, in tabs; with --edition the
+    HTML is made of what is published, and nothing needs to have been executed here.
+    """
+    from ae_core import runs, site  # noqa: PLC0415
+
+    first = _run(profile, edition)
+    print(f"open {site.build([first, *(run for run in runs.editions() if run != first)])}")
 
 
 @book_app.command("make")
-def book_make(
-    profile: Annotated[str, typer.Option(help="A file of book/profiles, without .yml.")] = "quick",
-) -> None:
+def book_make(profile: ProfileOption = "quick") -> None:
     """Execute what is out of date, then build the HTML."""
-    book_execute(None, profile, force=False)
-    book_html(profile)
+    book_execute(None, profile, None, force=False)
+    book_html(profile, None)
+
+
+def _run(profile: str, edition: str | None) -> Run:
+    from ae_core import runs  # noqa: PLC0415
+
+    return runs.edition(edition) if edition else runs.local(profile)
 
 
 def _refused(error: ValidationError) -> InputError:

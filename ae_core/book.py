@@ -1,12 +1,10 @@
-"""The book's machinery: chapters through papermill, one after the other, then HTML."""
+"""Chapters through papermill, one after the other."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,27 +12,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ae_core import chapters, pages, provenance, sources
+from ae_core import chapters, machine, provenance, sources
 from ae_core.chapters import BookError
+from ae_core.cifar10 import Dataset
+from ae_core.runs import RECORDS, Execution, Run
 
 INJECTED = ["injected-parameters"]
 """Papermill's tag for the cell that it adds with the given parameters."""
 
 
-def execute(profile: str, only: list[str], *, force: bool = False) -> None:
+def execute(run: Run, only: list[str], *, force: bool = False) -> None:
     """Execute the chapters whose copies are missing or out of date, one after the other.
 
-    One at a time, because chapters that time things must not run beside others.
+    One at a time, because chapters that time things must not run beside others. What is done stays
+    done: another call goes on where this one stopped.
 
     Args:
-        profile: a file of `book/profiles`, without `.yml`.
+        run: where copies and records go.
         only: chapter names; all if empty.
         force: also execute what is up to date.
 
     Raises:
-        BookError: an unknown chapter or parameter; or chapters failed (the others are kept).
+        BookError: an unknown chapter or parameter; an edition without a GPU; or chapters failed
+            (the others are kept).
     """
-    parameters = chapters.read_profile(profile)
+    parameters = chapters.read_profile(run.profile)
     unknown = set(only) - set(chapters.names())
     if unknown:
         there = ", ".join(chapters.names())
@@ -43,14 +45,16 @@ def execute(profile: str, only: list[str], *, force: bool = False) -> None:
     print(f"data: {dataset.identity.label} ({dataset.directory})", flush=True)
     failures = []
     for chapter in only or chapters.names():
-        inputs = chapters.inputs_of(chapter, parameters.get(chapter, {}), dataset.identity.digest)
-        if not force and not chapters.differences(profile, chapter, inputs):
+        given = parameters.get(chapter, {})
+        inputs = run.inputs(chapter, given, dataset.identity.digest)
+        if not force and not run.differences(chapter, inputs):
             print(f"{chapter}: up to date", flush=True)
             continue
         print(f"{chapter}: executing", flush=True)
         started = time.perf_counter()
         try:
-            _execute_one(profile, chapter, parameters.get(chapter, {}), inputs, dataset.directory)
+            _refuse_without_gpu(run, chapter)
+            _execute_one(run, chapter, given, inputs, dataset)
             print(f"{chapter}: done in {time.perf_counter() - started:.0f} s", flush=True)
         except BookError as error:
             print(f"{chapter}: FAILED", flush=True)
@@ -59,47 +63,16 @@ def execute(profile: str, only: list[str], *, force: bool = False) -> None:
         raise BookError("\n\n".join(failures))
 
 
-def build_html(profile: str) -> Path:
-    """Build the HTML with warnings as errors, and check it.
-
-    Raises:
-        BookError: a chapter is missing or stale, the build warned, or a link leads nowhere.
-    """
-    stale = []
-    for chapter in chapters.names():
-        try:
-            chapters.with_outputs(chapter, profile)
-        except BookError as error:
-            stale.append(str(error))
-    if stale:
-        raise BookError("\n".join(stale))
-    root = chapters.root()
-    html = root / "_build" / "html"
-    shutil.rmtree(html, ignore_errors=True)  # a page of a chapter that is gone would stay
-    program = Path(sys.executable).with_name("jupyter-book")
-    command = [str(program), "build", str(root), "--all", "-W", "--keep-going"]
-    environment = os.environ | {chapters.PROFILE_VARIABLE: profile}
-    done = subprocess.run(
-        command,
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        lines = done.stdout.splitlines()
-        told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-20:]
-        raise BookError("building the HTML failed:\n" + "\n".join(told))
-    expected = [f"book/{chapter}" for chapter in ("index", *chapters.names())]
-    problems = list(pages.faults(html, expected))
-    if problems:
-        raise BookError("the HTML has faults:\n" + "\n".join(problems))
-    return html / "index.html"
+def _refuse_without_gpu(run: Run, chapter: str) -> None:
+    if run.published and not chapters.analyses(chapter) and not machine.gpu():
+        raise BookError(
+            f"{chapter}: an edition is measured on an NVIDIA GPU, found none; without one, only "
+            f"chapters that measure nothing can be executed for it"
+        )
 
 
 def _execute_one(
-    profile: str,
-    chapter: str,
-    parameters: dict[str, Any],
-    inputs: dict[str, str],
-    data: Path,
+    run: Run, chapter: str, parameters: dict[str, Any], inputs: dict[str, str], dataset: Dataset
 ) -> None:
     """Execute into a folder aside; copy and records take their place together at the end."""
     import nbformat  # noqa: PLC0415
@@ -107,22 +80,24 @@ def _execute_one(
     from papermill.exceptions import PapermillExecutionError  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
 
-    source, target = chapters.source_path(chapter), chapters.run_path(profile, chapter)
+    source, target = chapters.source_path(chapter), run.path(chapter)
     aside = target.with_name(f"{chapter}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    (aside / chapters.RECORDS).mkdir(parents=True)
+    (aside / RECORDS).mkdir(parents=True)
     copy = aside / source.name
     given = [part for name, value in parameters.items() for part in ("-p", name, str(value))]
     command = ["papermill", f"book/{chapter}.ipynb", "out.ipynb", *given]
     environment = {
-        sources.DIRECTORY_VARIABLE: str(data),
-        provenance.RECORDS_VARIABLE: str(aside / chapters.RECORDS),
+        **run.environment,
+        sources.DIRECTORY_VARIABLE: str(dataset.directory),
+        provenance.RECORDS_VARIABLE: str(aside / RECORDS),
         provenance.COMMAND_VARIABLE: shlex.join(command),
         provenance.BOOK_VARIABLE: "1",
         "TQDM_DISABLE": "1",
         "NUMBA_THREADING_LAYER_PRIORITY": "omp tbb workqueue",  # an old TBB makes Numba warn
     }
     with tempfile.TemporaryDirectory(prefix="ae-") as sockets, _environment(environment):
+        facts, started = provenance.current(), time.perf_counter()
         transport = {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}
         try:
             papermill.execute_notebook(
@@ -147,8 +122,14 @@ def _execute_one(
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
     notebook.metadata.pop("papermill", None)
-    made_from = {**inputs, "records": chapters.digest_files(aside / chapters.RECORDS, (".json",))}
-    notebook.metadata["ae"] = {"made_from": made_from}
+    written = chapters.digest_of((aside / RECORDS).glob("*.json"), aside / RECORDS)
+    execution = Execution(
+        provenance=facts, dataset=dataset.identity, seconds=time.perf_counter() - started
+    )
+    notebook.metadata["ae"] = {
+        "made_from": {**inputs, "records": written},
+        "execution": execution.model_dump(mode="json"),
+    }
     nbformat.write(notebook, copy)
     old = target.with_name(f"{chapter}.old")
     shutil.rmtree(old, ignore_errors=True)

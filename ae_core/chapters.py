@@ -1,7 +1,7 @@
-"""A chapter's source, its executed copy, and whether the copy still belongs to the source.
+"""A chapter's source, its parameters, and all that its outputs depend on.
 
-`book/NAME.ipynb` is the source: clean, reviewed, what readers open. `runs/PROFILE/NAME/` holds the
-copy that was executed and the records that it wrote; the copy knows what it was made from.
+`book/NAME.ipynb` is the source: clean, reviewed, what readers open. What was executed lies in runs
+(`ae_core.runs`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
@@ -20,10 +21,8 @@ from ae_core import machine, provenance
 from ae_core.cuda.kernels import kernels_directory
 from ae_core.errors import InputError
 
-PROFILE_VARIABLE = "AE_PROFILE"
 VERSIONED = (*provenance.PACKAGES, "matplotlib", "seaborn", "pandas", "papermill", "ipykernel")
-RECORDS = "records"
-MACHINERY = ("book.py", "chapters.py", "pages.py", "__main__.py")
+MACHINERY = ("book.py", "chapters.py", "pages.py", "printing.py", "site.py", "__main__.py")
 """Modules that no chapter imports: a change there leaves outputs as they are."""
 Notebook = dict[str, Any]
 
@@ -54,29 +53,6 @@ def names() -> list[str]:
 def source_path(chapter: str) -> Path:
     """The chapter's source."""
     return root() / "book" / f"{chapter}.ipynb"
-
-
-def run_path(profile: str, chapter: str) -> Path:
-    """The folder of a chapter's executed copy and of the records that it wrote."""
-    return root() / "runs" / profile / chapter
-
-
-def executed_path(profile: str, chapter: str) -> Path:
-    """The executed copy of a chapter."""
-    return run_path(profile, chapter) / f"{chapter}.ipynb"
-
-
-def record_path(profile: str, name: str) -> Path:
-    """The record that some chapter wrote under this file name.
-
-    Raises:
-        BookError: no executed chapter wrote it.
-    """
-    for chapter in names():
-        path = run_path(profile, chapter) / RECORDS / name
-        if path.exists():
-            return path
-    raise BookError(f"no chapter wrote {name}; run: make book PROFILE={profile}")
 
 
 def read_profile(profile: str) -> dict[str, dict[str, Any]]:
@@ -131,22 +107,13 @@ def inputs_of(chapter: str, parameters: dict[str, Any], data: str) -> dict[str, 
     }
 
 
-def with_outputs(chapter: str, profile: str) -> Notebook:
-    """The chapter's source with the outputs of its executed copy.
+def analyses(chapter: str) -> bool:
+    """Whether a chapter measures nothing, and reads what the others did."""
+    return bool(read(source_path(chapter))["metadata"].get("ae", {}).get("analyses"))
 
-    Raises:
-        BookError: the copy is missing or stale; says why, and the command that makes it anew.
-    """
-    path = executed_path(profile, chapter)
-    again = f"run: make book PROFILE={profile}"
-    if not path.exists():
-        raise BookError(f"{chapter}: no executed copy at {path.relative_to(root())}; {again}")
-    parameters = read_profile(profile).get(chapter, {})
-    data = data_digest(profile)
-    changed = differences(profile, chapter, inputs_of(chapter, parameters, data))
-    if changed:
-        raise BookError(f"{chapter}: stale outputs: changed since: {', '.join(changed)}; {again}")
-    source, executed = read(source_path(chapter)), read(path)
+
+def merged(source: Notebook, executed: Notebook) -> Notebook:
+    """A chapter's source with the outputs, and the given parameters, of a copy of the same code."""
     outputs = iter(code_cells(executed))
     cells = []
     for cell in source["cells"]:
@@ -159,30 +126,6 @@ def with_outputs(chapter: str, profile: str) -> Notebook:
         cells.append(cell)
     language = executed["metadata"].get("language_info", {})
     return {**source, "cells": cells, "metadata": {**source["metadata"], "language_info": language}}
-
-
-def data_digest(profile: str) -> str:
-    """The data that all chapters must have run on: that of the first which was executed."""
-    paths = [executed_path(profile, chapter) for chapter in names()]
-    return next((made_from(path).get("data", "") for path in paths if path.exists()), "")
-
-
-def differences(profile: str, chapter: str, inputs: dict[str, str]) -> list[str]:
-    """What of a chapter's inputs, or of the records it wrote, is not as it was when it ran."""
-    path = executed_path(profile, chapter)
-    if not path.exists():
-        return ["everything"]
-    then = made_from(path)
-    now = {**inputs, "records": digest_files(run_path(profile, chapter) / RECORDS, (".json",))}
-    return [name for name in now if then.get(name) != now[name]]
-
-
-def made_from(path: Path) -> dict[str, str]:
-    """The digests of what an executed copy was made from; none if it can't tell."""
-    try:
-        return dict(read(path)["metadata"]["ae"]["made_from"])
-    except (ValueError, KeyError, TypeError):  # damaged, or another program's
-        return {}
 
 
 def code_cells(notebook: Notebook) -> list[dict[str, Any]]:
@@ -200,9 +143,14 @@ def read(path: Path) -> Notebook:
 
 def digest_files(folder: Path, suffixes: tuple[str, ...], but: tuple[str, ...] = ()) -> str:
     """One digest over names and contents of the files below `folder` with these suffixes."""
-    names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix in suffixes)
-    wanted = sorted(set(names) - set(but))
-    return _digest(*(part for n in wanted for part in (n, (folder / n).read_text("utf8"))))
+    wanted = (path for path in folder.rglob("*") if path.suffix in suffixes)
+    return digest_of((p for p in wanted if p.relative_to(folder).as_posix() not in but), folder)
+
+
+def digest_of(paths: Iterable[Path], folder: Path) -> str:
+    """One digest over the contents of files and their names from `folder`."""
+    named = sorted((path.relative_to(folder).as_posix(), path) for path in set(paths))
+    return _digest(*(part for name, path in named for part in (name, path.read_text("utf8"))))
 
 
 def _version(package: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ae_core import records, tables
+from ae_core.chapters import BookError
 from ae_core.records import BenchmarkRecord, TrainingRecord
+from ae_core.runs import Run
 
 BENCHMARK = "cpu_benchmark.json"
 TRAINING = "cpu_training.json"
@@ -16,7 +19,21 @@ SOURCES = ((GPU_BENCHMARK, GPU_TRAINING), (BENCHMARK, TRAINING))
 """Pairs of a benchmark and a training record, the best first."""
 
 
-def markdown(benchmark_path: Path, training_path: Path) -> list[str]:
+def markdown(run: Run, others: Sequence[Run] = ()) -> list[str]:
+    """A run's table and, each under its name, those of other runs, as lines of Markdown.
+
+    Raises:
+        BookError: a run has no such records.
+        RecordError: a record is not what its name says.
+    """
+    lines = of_records(*_paths(run))
+    for other in others:
+        lines += ["", f"**Published: {other.title}**, {other.detail}", ""]
+        lines += of_records(*_paths(other))
+    return lines
+
+
+def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
     """The table and a sentence on what it was measured on, as lines of Markdown.
 
     Raises:
@@ -30,9 +47,7 @@ def markdown(benchmark_path: Path, training_path: Path) -> list[str]:
         )
     frame = tables.benchmark(benchmark).drop(columns=["10-90 %"])
     facts = benchmark.provenance
-    alignment = ["---", *["--:"] * (len(frame.columns) - 1)]
-    rows = [frame.columns, alignment, *frame.to_numpy()]
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    lines = tables.markdown(frame)
     lines += [
         "",
         f"Median training step with one image, measured {facts.created:%Y-%m-%d} on {facts.cpu}, "
@@ -46,3 +61,14 @@ def markdown(benchmark_path: Path, training_path: Path) -> list[str]:
             f"{training.test.mse:.4f} ({training.test.psnr:.1f} dB)."
         ]
     return lines
+
+
+def _paths(run: Run) -> list[Path]:
+    """The first pair of records that a run has; those of a GPU come first."""
+    *better, last = SOURCES
+    for names in better:
+        try:
+            return [run.record_path(name) for name in names]
+        except BookError:
+            continue
+    return [run.record_path(name) for name in last]

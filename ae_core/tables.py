@@ -32,6 +32,13 @@ CLASSIFIERS = {
 """As the book names them."""
 
 
+def markdown(frame: pd.DataFrame) -> list[str]:
+    """A frame as lines of a Markdown table: the first column to the left, the others right."""
+    alignment = ["---", *["--:"] * (len(frame.columns) - 1)]
+    rows = [frame.columns, alignment, *frame.to_numpy()]
+    return ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+
+
 def network(architecture: Architecture) -> pd.DataFrame:
     """One row a layer: shapes, parameters, and the forward pass's arithmetic."""
     forward = {
@@ -261,17 +268,22 @@ def classification(record: ClassificationRecord) -> pd.DataFrame:
             {
                 "features": features,
                 "classifier": CLASSIFIERS[classifier],
-                "dimensions": f"{first.dimensions:,}",
-                "images": f"{images:,}",
                 "C": f"{first.settings.C:g}",
                 "gamma / scale": f"{first.settings.gamma:g}",
-                "training accuracy": percent(r.train_accuracy for r in results),
+                "images": f"{images:,}",
+                "numbers an image": f"{first.dimensions:,}",
                 "test accuracy": percent(r.test_accuracy for r in results),
+                "on training images": percent(r.train_accuracy for r in results),
                 "fit, s": digits(float(np.mean([r.fit_seconds for r in results]))),
                 "predict, s": digits(float(np.mean([r.predict_seconds for r in results]))),
             }
         )
     return pd.DataFrame(rows)
+
+
+def varying(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns in which rows differ, and the accuracy: what is all alike, the text can say."""
+    return frame[[c for c in frame if c == "test accuracy" or frame[c].nunique() > 1]]
 
 
 def percent(shares: Iterable[float]) -> str:

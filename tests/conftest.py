@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ae_core import cifar10, sources
+from ae_core import chapters, cifar10, sources
 from ae_core.architecture import Architecture
+from tests import small_book as small
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = Architecture(channels=3, height=8, width=8, filters=(6, 4, 4, 6))
@@ -41,3 +42,13 @@ def folder(dataset: cifar10.Dataset, tmp_path: Path) -> Path:
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: cifar10.Dataset) -> Path:
+    """A checkout with two chapters; returns its root."""
+    root = small.make(tmp_path)
+    monkeypatch.setattr(chapters, "root", lambda: root)
+    monkeypatch.setattr(chapters, "kernels_directory", lambda: root / "kernels")
+    monkeypatch.setenv(sources.DIRECTORY_VARIABLE, str(dataset.directory))
+    return root

@@ -12,48 +12,16 @@ import nbformat
 import papermill
 import pytest
 
-from ae_core import book, chapters, sources
+from ae_core import book, chapters, site, sources
 from ae_core.chapters import BookError
+from tests.small_book import BODY, PARAMETERS, quick, write_chapter
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
 
-PARAMETERS = "times: int = 2  # how often\nname: str = 'x'  # who"
-BODY = "print(name * times)"
-
-
-def write_chapter(root: Path, name: str, *code: str, prose: str = "# Title") -> None:
-    cells = [nbformat.v4.new_markdown_cell(prose)]
-    cells += [nbformat.v4.new_code_cell(source) for source in code]
-    if code:
-        cells[1].metadata["tags"] = ["parameters"]
-    for number, cell in enumerate(cells):
-        cell.id = f"cell-{number}"
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(notebook, root / "book" / f"{name}.ipynb")
-
-
-@pytest.fixture
-def small_book(tmp_path, monkeypatch, dataset):
-    """A checkout with two chapters; returns its root."""
-    for folder in ("book/profiles", "ae_core", "kernels"):
-        (tmp_path / folder).mkdir(parents=True)
-    listed = "".join(f"\n      - file: book/{name}" for name in ("a", "b"))
-    (tmp_path / "_toc.yml").write_text(f"root: book/index\nparts:\n  - chapters:{listed}\n")
-    (tmp_path / "book" / "profiles" / "quick.yml").write_text("a:\n  times: 3\n")
-    (tmp_path / "ae_core" / "package.py").write_text("x = 1\n")
-    (tmp_path / "kernels" / "k.cu").write_text("// 1\n")
-    write_chapter(tmp_path, "a", PARAMETERS, BODY)
-    write_chapter(tmp_path, "b", "x: int = 1  # number", "print('b', x)")
-    monkeypatch.setattr(chapters, "root", lambda: tmp_path)
-    monkeypatch.setattr(chapters, "kernels_directory", lambda: tmp_path / "kernels")
-    monkeypatch.setenv("AE_CIFAR10_DIR", str(dataset.directory))
-    return tmp_path
-
 
 def outputs(root: Path, name: str) -> str:
-    notebook = nbformat.read(chapters.executed_path("quick", name), 4)
+    notebook = nbformat.read(quick().executed(name), 4)
     return "".join(o.text for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
 
 
@@ -63,18 +31,18 @@ def source(root: Path, name: str) -> dict:
 
 def test_chapters_are_executed_with_the_profiles_parameters_and_sources_stay_clean(small_book):
     before = (small_book / "book" / "a.ipynb").read_text()
-    book.execute("quick", [])
+    book.execute(quick(), [])
     assert outputs(small_book, "a") == "xxx\n"
     assert outputs(small_book, "b") == "b 1\n"
     assert (small_book / "book" / "a.ipynb").read_text() == before
-    text = chapters.executed_path("quick", "a").read_text()
-    assert "papermill" not in text
+    text = quick().executed("a").read_text()
+    assert '"papermill":' not in text
     assert "iopub" not in text
 
 
 def test_only_what_is_missing_or_changed_runs_again(small_book, capsys):
     def ran() -> list[str]:
-        book.execute("quick", [])
+        book.execute(quick(), [])
         lines = capsys.readouterr().out.splitlines()
         return [line.split(":")[0] for line in lines if line.endswith(": executing")]
 
@@ -93,35 +61,35 @@ def test_only_what_is_missing_or_changed_runs_again(small_book, capsys):
     assert ran() == ["a", "b"]
     (small_book / "ae_core" / "book.py").write_text("# machinery\n")
     assert ran() == []
-    chapters.executed_path("quick", "b").unlink()
+    quick().executed("b").unlink()
     assert ran() == ["b"]
-    book.execute("quick", ["b"], force=True)
+    book.execute(quick(), ["b"], force=True)
     assert "b: executing" in capsys.readouterr().out
 
 
 def test_a_failing_chapter_is_named_with_cell_and_error_and_the_rest_is_kept(small_book):
     write_chapter(small_book, "a", PARAMETERS, "print('before')", "1 / (times - 3)")
     with pytest.raises(BookError, match=r"a: cell 4 failed: ZeroDivisionError") as caught:
-        book.execute("quick", [])
+        book.execute(quick(), [])
     assert "1 / (times - 3)" in str(caught.value)
-    assert not chapters.executed_path("quick", "a").exists()
+    assert not quick().executed("a").exists()
     assert outputs(small_book, "b") == "b 1\n"
 
 
 def test_a_damaged_copy_is_made_again(small_book, capsys):
-    book.execute("quick", ["a"])
+    book.execute(quick(), ["a"])
     for damage in ("{", "{}", '{"cells": [], "metadata": {}}'):
-        chapters.executed_path("quick", "a").write_text(damage)
+        quick().executed("a").write_text(damage)
         with pytest.raises(BookError, match="a: stale outputs"):
-            chapters.with_outputs("a", "quick")
-        book.execute("quick", ["a"])
+            quick().with_outputs("a")
+        book.execute(quick(), ["a"])
         assert outputs(small_book, "a") == "xxx\n"
 
 
 def test_a_chapter_that_ends_early_is_a_failure(small_book):
     write_chapter(small_book, "a", PARAMETERS, "import sys; sys.exit()", "print('after')")
     with pytest.raises(BookError, match="a: cell 4 did not run"):
-        book.execute("quick", ["a"])
+        book.execute(quick(), ["a"])
 
 
 def test_a_profile_may_leave_a_chapter_empty(small_book):
@@ -132,15 +100,15 @@ def test_a_profile_may_leave_a_chapter_empty(small_book):
 def test_a_dying_kernel_is_named_with_its_cell_and_the_rest_is_kept(small_book):
     write_chapter(small_book, "a", PARAMETERS, "import os; os._exit(3)", "print('after')")
     with pytest.raises(BookError, match=r"a: DeadKernelError(.|\n)*os\._exit\(3\)"):
-        book.execute("quick", [])
+        book.execute(quick(), [])
     assert outputs(small_book, "b") == "b 1\n"
 
 
 def test_what_a_cell_writes_to_stderr_is_a_failure(small_book):
     write_chapter(small_book, "a", PARAMETERS, "import sys; print('careful', file=sys.stderr)")
     with pytest.raises(BookError, match=r"a: cell 3 wrote to stderr:\ncareful"):
-        book.execute("quick", ["a"])
-    assert not chapters.executed_path("quick", "a").exists()
+        book.execute(quick(), ["a"])
+    assert not quick().executed("a").exists()
 
 
 RECORDING = """
@@ -153,33 +121,33 @@ folder.mkdir(parents=True, exist_ok=True)
 
 def test_records_and_copy_take_their_place_together(small_book, monkeypatch):
     write_chapter(small_book, "a", PARAMETERS, RECORDING)
-    book.execute("quick", ["a"])
-    path = chapters.record_path("quick", "r.json")
+    book.execute(quick(), ["a"])
+    path = quick().record_path("r.json")
     assert path.read_text() == "3"
     assert "AE_RECORDS_DIR" not in os.environ
     write_chapter(small_book, "a", PARAMETERS, RECORDING, "1 / 0")
     with pytest.raises(BookError, match="ZeroDivisionError"):
-        book.execute("quick", ["a"], force=True)
+        book.execute(quick(), ["a"], force=True)
     assert path.read_text() == "3"
     path.unlink()
     write_chapter(small_book, "a", PARAMETERS, RECORDING)
     with pytest.raises(BookError, match="changed since: records"):
-        chapters.with_outputs("a", "quick")
-    book.execute("quick", ["a"])
+        quick().with_outputs("a")
+    book.execute(quick(), ["a"])
     assert path.read_text() == "3"
     with pytest.raises(BookError, match=r"no chapter wrote other\.json"):
-        chapters.record_path("quick", "other.json")
+        quick().record_path("other.json")
 
 
 def test_chapters_must_have_run_on_the_same_data(small_book, tmp_path, monkeypatch):
-    book.execute("quick", ["a"])
+    book.execute(quick(), ["a"])
     other = tmp_path / "other"
     sources.synthesize(other, seed=9)
     monkeypatch.setenv("AE_CIFAR10_DIR", str(other))
-    book.execute("quick", ["b"])
-    chapters.with_outputs("a", "quick")
+    book.execute(quick(), ["b"])
+    quick().with_outputs("a")
     with pytest.raises(BookError, match="b: stale outputs: changed since: data"):
-        chapters.with_outputs("b", "quick")
+        quick().with_outputs("b")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +167,7 @@ def test_chapters_must_have_run_on_the_same_data(small_book, tmp_path, monkeypat
 def test_mistakes_in_a_profile_are_errors(small_book, profile, told):
     (small_book / "book" / "profiles" / "quick.yml").write_text(profile)
     with pytest.raises(BookError, match=told):
-        book.execute("quick", [])
+        book.execute(quick(), [])
 
 
 def test_a_chapter_without_a_parameters_cell_knows_no_parameters(small_book):
@@ -208,13 +176,13 @@ def test_a_chapter_without_a_parameters_cell_knows_no_parameters(small_book):
     notebook["cells"][1]["metadata"] = {}
     (small_book / "book" / "a.ipynb").write_text(json.dumps(notebook))
     with pytest.raises(BookError, match="no parameter 'times'"):
-        book.execute("quick", [])
+        book.execute(quick(), [])
 
 
 def test_outputs_are_merged_into_the_source(small_book):
-    book.execute("quick", [])
+    book.execute(quick(), [])
     write_chapter(small_book, "a", PARAMETERS, BODY, prose="# New prose")
-    merged = chapters.with_outputs("a", "quick")
+    merged = quick().with_outputs("a")
     assert (
         merged["cells"][0]["source"] == ["# New prose"]
         or merged["cells"][0]["source"] == "# New prose"
@@ -229,16 +197,16 @@ def test_outputs_are_merged_into_the_source(small_book):
 
 def test_missing_and_stale_copies_are_refused(small_book):
     with pytest.raises(BookError, match=r"a: no executed copy at .*make book PROFILE=quick"):
-        chapters.with_outputs("a", "quick")
-    book.execute("quick", [])
+        quick().with_outputs("a")
+    book.execute(quick(), [])
     write_chapter(small_book, "a", PARAMETERS, BODY + "\nprint(1)")
     (small_book / "ae_core" / "package.py").write_text("x = 2\n")
     with pytest.raises(
         BookError, match="a: stale outputs: changed since: code, package; run: make"
     ):
-        chapters.with_outputs("a", "quick")
+        quick().with_outputs("a")
     with pytest.raises(BookError, match="stale"):
-        book.build_html("quick")
+        site.build([quick()])
 
 
 # --- the real chapters ---------------------------------------------------------------------------

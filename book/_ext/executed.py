@@ -1,12 +1,11 @@
 """Show each chapter's source with the outputs of its executed copy; a stale copy is a warning."""
 
 import json
-import os
 from pathlib import Path
 
 from sphinx.util import logging
 
-from ae_core import chapters
+from ae_core import chapters, runs
 
 log = logging.getLogger(__name__)
 
@@ -14,9 +13,8 @@ log = logging.getLogger(__name__)
 def show_outputs(app, docname, source):
     if Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
-    profile = os.environ.get(chapters.PROFILE_VARIABLE, "quick")
     try:
-        notebook = chapters.with_outputs(Path(docname).name, profile)
+        notebook = runs.current().with_outputs(Path(docname).name)
     except chapters.BookError as error:
         log.warning("%s", error, location=docname, type="book", subtype="stale")
         return

@@ -1,35 +1,34 @@
-"""The directive `phase-table`: the headline table, from the records of the profile being built."""
-
-import os
+"""Directives made from records: `phase-table`, the headline; `run-status`, what was executed."""
 
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from ae_core import chapters, headline
+from ae_core import headline, runs, status
 from ae_core.errors import InputError
 
 
-class PhaseTable(SphinxDirective):
+class FromRecords(SphinxDirective):
+    """Markdown that a function makes of the run being built and of the editions beside it."""
+
     def run(self):
-        profile = os.environ.get(chapters.PROFILE_VARIABLE, "quick")
+        here = runs.current()
+        others = [run for run in runs.editions() if run != here]
         try:
-            lines = headline.markdown(*self.paths(profile))
+            lines = self.markdown(here, others)
         except InputError as error:
             return [self.state.document.reporter.warning(str(error), line=self.lineno)]
         return self.parse_text_to_nodes(StringList(lines, source="records"))
 
-    @staticmethod
-    def paths(profile):
-        """The first pair of records that the profile has; those of a GPU come first."""
-        *better, last = headline.SOURCES
-        for names in better:
-            try:
-                return [chapters.record_path(profile, name) for name in names]
-            except InputError:
-                continue
-        return [chapters.record_path(profile, name) for name in last]
+
+class PhaseTable(FromRecords):
+    markdown = staticmethod(headline.markdown)
+
+
+class RunStatus(FromRecords):
+    markdown = staticmethod(status.markdown)
 
 
 def setup(app):
     app.add_directive("phase-table", PhaseTable)
+    app.add_directive("run-status", RunStatus)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

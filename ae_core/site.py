@@ -1,0 +1,77 @@
+"""The HTML: a site for each run of the book, joined page by page through tabs, and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ae_core import chapters, pages
+from ae_core.chapters import BookError
+from ae_core.runs import Run
+
+TABS_VARIABLE = "AE_TABS"
+"""The sites of a build for its pages to link, as JSON: a list of `label`, `detail`, `place`."""
+
+
+def build(runs: Sequence[Run]) -> Path:
+    """Build a site for each run with warnings as errors, and check them.
+
+    The first run's site is the root; the others lie below it, in `editions/NAME`. Every page links
+    to the same page of the other sites.
+
+    Returns:
+        The first page.
+
+    Raises:
+        BookError: a chapter is missing or stale, the build warned, or a link leads nowhere.
+    """
+    _refuse_stale(runs)
+    html = chapters.root() / "_build" / "html"
+    shutil.rmtree(html, ignore_errors=True)  # a page of a chapter that is gone would stay
+    places = {run: f"editions/{run.name}/" if number else "" for number, run in enumerate(runs)}
+    tabs = [{"label": r.title, "detail": r.detail, "place": place} for r, place in places.items()]
+    for run, place in places.items():
+        _build_one(run, html / place, tabs)
+    names = [f"book/{chapter}" for chapter in ("index", *chapters.names())]
+    expected = [f"{place}{name}" for place in places.values() for name in names]
+    problems = list(pages.faults(html, expected))
+    if problems:
+        raise BookError("the HTML has faults:\n" + "\n".join(problems))
+    return html / "index.html"
+
+
+def _refuse_stale(runs: Sequence[Run]) -> None:
+    stale = []
+    for run in runs:
+        for chapter in chapters.names():
+            try:
+                run.with_outputs(chapter)
+            except BookError as error:
+                stale.append(str(error))
+    if stale:
+        raise BookError("\n".join(stale))
+
+
+def _build_one(run: Run, target: Path, tabs: Sequence[dict[str, str]]) -> None:
+    root = chapters.root()
+    aside = root / "_build" / "sites" / run.name
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [str(program), "build", str(root), "--path-output", str(aside)]
+    command += ["--all", "-W", "--keep-going"]
+    done = subprocess.run(
+        command,
+        env=os.environ | run.environment | {TABS_VARIABLE: json.dumps(tabs)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        lines = done.stdout.splitlines()
+        told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-20:]
+        raise BookError(f"building the HTML of {run.name} failed:\n" + "\n".join(told))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (aside / "_build" / "html").rename(target)
+    shutil.rmtree(aside)

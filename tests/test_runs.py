@@ -1,0 +1,185 @@
+"""Runs of this machine and editions: what makes them stale, and how they are shown together."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+
+from ae_core import book, headline, machine, runs, site, status
+from ae_core.chapters import BookError
+from tests.conftest import ROOT
+from tests.small_book import PARAMETERS, quick, write_chapter
+
+RECORDING = """
+import os, pathlib
+pathlib.Path(os.environ["AE_RECORDS_DIR"], "r.json").write_text(str(times))
+"""
+COUNTING = """
+from ae_core import runs
+files = [p for p in runs.current().folder.glob("*/records/*.json")]
+print(runs.current().name, [p.read_text() for p in files])
+"""
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A card, as far as the book's machinery looks."""
+    monkeypatch.setattr(machine, "gpu", lambda: machine.Gpu("Some Card", "1.0", 2**34, "9.0"))
+
+
+@pytest.fixture
+def edition(small_book, gpu):
+    """A published run of the small book, in which `b` analyses what `a` recorded."""
+    shutil.copy(small_book / "book/profiles/quick.yml", small_book / "book/profiles/full.yml")
+    write_chapter(small_book, "a", PARAMETERS, RECORDING)
+    write_chapter(small_book, "b", "x: int = 1  # number", COUNTING, analyses=True)
+    edition = runs.edition("card")
+    book.execute(edition, [])
+    return edition
+
+
+def ran(run, capsys) -> list[str]:
+    capsys.readouterr()
+    book.execute(run, [])
+    lines = capsys.readouterr().out.splitlines()
+    return [line.split(":")[0] for line in lines if line.endswith(": executing")]
+
+
+def printed(run, chapter) -> str:
+    outputs = [c.get("outputs", []) for c in run.with_outputs(chapter)["cells"]]
+    return "".join("".join(o["text"]) for each in outputs for o in each)
+
+
+def test_an_edition_is_executed_once_under_the_full_profile_and_goes_on_where_it_stopped(
+    edition, small_book, capsys
+):
+    assert edition.folder == small_book / "editions" / "card"
+    assert (edition.path("a") / "records" / "r.json").read_text() == "3"
+    assert printed(edition, "b") == "card ['3']\n"
+    assert ran(edition, capsys) == []
+    shutil.rmtree(edition.path("b"))
+    assert ran(edition, capsys) == ["b"]
+    assert runs.editions() == [edition]
+
+
+def test_a_later_package_kernel_or_parameter_leaves_an_edition_standing(edition, small_book):
+    (small_book / "ae_core" / "package.py").write_text("x = 2\n")
+    (small_book / "kernels" / "k.cu").write_text("// 2\n")
+    (small_book / "book/profiles/full.yml").write_text("a:\n  times: 9\n")
+    write_chapter(small_book, "a", PARAMETERS, RECORDING, prose="# Other words")
+    assert "Other words" in edition.with_outputs("a")["cells"][0]["source"]
+
+
+def test_other_code_makes_an_edition_stale_and_the_message_says_how_to_refresh_it(
+    edition, small_book, capsys
+):
+    write_chapter(small_book, "a", PARAMETERS, RECORDING + "1 + 1")
+    with pytest.raises(BookError, match=r"a: stale .*changed since: code; run: make edition NAME"):
+        site.build([edition])
+    assert ran(edition, capsys) == ["a"]
+    edition.with_outputs("b")  # the same records as before
+
+
+def test_an_analysis_is_stale_when_what_it_analyses_changed(edition, small_book, capsys):
+    write_chapter(small_book, "a", PARAMETERS, RECORDING.replace("times", "times + 1"))
+    book.execute(edition, ["a"])
+    with pytest.raises(BookError, match="b: stale outputs: changed since: analysed"):
+        edition.with_outputs("b")
+    assert ran(edition, capsys) == ["b"]
+    assert printed(edition, "b") == "card ['4']\n"
+
+
+def test_a_damaged_record_makes_an_edition_stale(edition):
+    (edition.path("a") / "records" / "r.json").write_text("4")
+    with pytest.raises(BookError, match="a: stale outputs: changed since: records"):
+        edition.with_outputs("a")
+
+
+def test_without_a_gpu_nothing_is_measured_for_an_edition(edition, small_book, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "gpu", lambda: None)
+    assert ran(edition, capsys) == []
+    write_chapter(small_book, "b", "x: int = 1  # number", COUNTING + "1 + 1", analyses=True)
+    assert ran(edition, capsys) == ["b"]
+    with pytest.raises(BookError, match="a: an edition is measured on an NVIDIA GPU, found none"):
+        book.execute(edition, ["a"], force=True)
+    assert (edition.path("a") / "records" / "r.json").exists()
+
+
+def test_a_run_of_this_machine_is_stale_when_an_edition_beside_it_changed(edition, capsys):
+    assert ran(quick(), capsys) == ["a", "b"]
+    (edition.path("a") / "records" / "s.json").write_text("{}")
+    assert ran(quick(), capsys) == ["b"]
+
+
+def test_a_run_says_what_it_ran_on(edition):
+    execution = edition.execution("a")
+    assert execution.provenance.gpu.model == "Some Card" and execution.seconds > 0
+    assert "-p times 3" in execution.provenance.command
+    assert re.fullmatch(r"Some Card, \d{4}-\d\d-\d\d", edition.detail)
+    assert (edition.title, quick().title) == ("card edition", "This machine")
+    assert quick().detail == "not executed" and quick().execution("a") is None
+    assert edition.again == "make edition NAME=card"
+
+
+def test_the_status_has_a_row_for_each_chapter_of_each_run(edition):
+    lines = status.markdown(quick(), [edition])
+    assert [line for line in lines if line.startswith("**")] == [
+        "**This machine**, not executed",
+        f"**card edition**, {edition.detail}",
+    ]
+    here, there = (
+        [line.split(" | ") for line in lines if line.startswith(f"| {{doc}}`{chapter}`")]
+        for chapter in ("a", "b")
+    )
+    for missing, made in (here, there):
+        assert set(missing[1:]) <= {"", " |"} and "Some Card" in made
+
+
+def test_the_current_run_is_named_by_the_environment(small_book, monkeypatch):
+    assert runs.current() == quick()
+    for run in (runs.edition("card"), runs.local("full")):
+        for name, value in run.environment.items():
+            monkeypatch.setenv(name, value)
+        assert runs.current() == run
+
+
+def test_records_are_found_by_name_and_a_missing_one_is_told(edition):
+    assert edition.record_path("r.json").read_text() == "3"
+    with pytest.raises(BookError, match=r"no chapter wrote s\.json; run: make edition NAME=card"):
+        edition.record_path("s.json")
+    with pytest.raises(BookError, match=r"make book PROFILE=quick"):
+        headline.markdown(quick())
+
+
+def test_sites_are_joined_page_by_page(edition, small_book, monkeypatch):
+    """This machine's book at the root, the edition below, each page linked to its twin."""
+    for name in ("ae_core", "book/_ext", "book/_static"):
+        shutil.copytree(ROOT / name, small_book / name, dirs_exist_ok=True)
+    for name in ("_config.yml", "book/references.bib"):
+        shutil.copy(ROOT / name, small_book / name)
+    monkeypatch.setenv("PYTHONPATH", str(small_book))  # so that Sphinx works in this checkout
+    (small_book / "book" / "index.md").write_text("# A small book\n")
+    monkeypatch.setattr(machine, "gpu", lambda: None)
+    book.execute(quick(), [])
+    first = site.build([quick(), edition])
+    assert first == small_book / "_build" / "html" / "index.html"
+    pages = {
+        "here": first.parent / "book" / "b.html",
+        "there": first.parent / "editions" / "card" / "book" / "b.html",
+    }
+    texts = {name: path.read_text() for name, path in pages.items()}
+    assert "quick [" in texts["here"] and "card [" in texts["there"]
+    for name, (twin, current) in {
+        "here": ("../editions/card/book/b.html", "This machine"),
+        "there": ("../../../book/b.html", "card edition"),
+    }.items():
+        nav = re.search(r"<nav class='runs'.*?</nav>", texts[name], re.S).group()
+        assert f"href='{twin}'" in nav
+        assert re.search(rf"aria-current='page'>{current} <small>", nav)
+        assert (pages[name].parent / twin).exists()
+    alone = site.build([edition])
+    assert "<nav class='runs'" not in (alone.parent / "book" / "b.html").read_text()
+    assert json.loads((edition.executed("b")).read_text())["metadata"]["ae"]["execution"]
