@@ -1,6 +1,8 @@
-# make book   execute the chapters (quick profile), build the HTML, print the path to open
-# make test   tests, lint, types
-# make lab    open the chapters in JupyterLab
+# make book                 execute the chapters (quick profile), build the HTML, print the path to open
+# make test                 tests, lint, types
+# make lab                  open the chapters in JupyterLab
+# make edition NAME=h100    measure the chapters on this machine's GPU, to publish in editions/h100
+# make html EDITION=h100    build the HTML of what is published: no GPU, nothing executed
 
 PYTHON ?= python3
 PROFILE ?= quick
@@ -13,7 +15,7 @@ CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA \(UMD \)\{0,1\}Version
 EXTRAS := dev,$(if $(CUDA),$(shell [ $(CUDA) -ge 13 ] && echo cuda13 || { [ $(CUDA) -eq 12 ] && echo cuda12 || echo nvrtc; }),nvrtc)
 READY := $(VENV)/ready-$(EXTRAS)
 
-.PHONY: book test lab clean
+.PHONY: book test lab edition html clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -24,6 +26,14 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+edition: $(READY)
+	@[ "$(NAME)" ] || { echo "expected a name for the edition: make edition NAME=h100"; exit 1; }
+	$(BIN)/python -m ae_core book execute --edition $(NAME)
+
+html: $(READY)
+	@[ "$(EDITION)" ] || { echo "expected which edition: make html EDITION=h100"; exit 1; }
+	$(BIN)/python -m ae_core book html --edition $(EDITION)
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=book

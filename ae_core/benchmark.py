@@ -37,7 +37,7 @@ def benchmark(
         device: what runs the kernels of CUDA phases: `auto` or `cuda`.
         graph: time phases that can also with their step as a CUDA graph.
         with_torch: also time the same network in PyTorch (extra `[peer]`): on the CPU with as many
-            threads, on the GPU launch by launch and as a graph.
+            threads, on the GPU launch by launch, as a graph, and with the tensor cores.
 
     Raises:
         InputError: a CUDA phase without a GPU: an emulator's time would say nothing.
@@ -73,7 +73,7 @@ def benchmark(
         for threads in sorted({row.threads for row in rows if row.device == Host().name}):
             rows.append(peer.time_cpu_steps(images, threads, steps, budget, batch_size))
         if on_gpu:
-            for variant in (False, True):
+            for variant in peer.GPU_VARIANTS:
                 rows.append(peer.time_gpu_steps(images, variant, steps, budget, batch_size))
     return BenchmarkRecord(
         provenance=facts,

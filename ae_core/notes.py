@@ -7,6 +7,7 @@ import inspect
 import math
 import os
 import textwrap
+import time
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from ae_core.cifar10 import Dataset
 from ae_core.cuda.kernels import listing
 from ae_core.provenance import BOOK_VARIABLE, Provenance
 from ae_core.records import TrainingRecord, VerificationRecord
+
+_STARTED = time.monotonic()
+"""Near enough when the chapter began: its first cell of code imports this."""
 
 
 def numbers(**values: float) -> None:
@@ -107,8 +111,14 @@ def data(dataset: Dataset) -> None:
         admonition("note", "Data", f"This chapter ran on {identity.label}.")
 
 
-def provenance(facts: Provenance) -> None:
-    """Where this chapter's numbers come from, folded."""
+def provenance(facts: Provenance, dataset: Dataset, seed: int) -> None:
+    """Where this chapter's numbers come from, folded.
+
+    Args:
+        facts: of a run that it measured.
+        dataset: what it ran on.
+        seed: of initial weights and image order.
+    """
     machine = f"{facts.cpu}, {facts.cores} cores, {facts.memory_bytes / 2**30:.0f} GiB"
     commit = facts.commit[:12] if facts.commit else "not from a checkout"
     rows = {
@@ -117,6 +127,9 @@ def provenance(facts: Provenance) -> None:
         "GPU": f"{facts.gpu.model}, driver {facts.gpu.driver}" if facts.gpu else "none",
         "system": f"{facts.system}, Python {facts.python}",
         "packages": ", ".join(f"{name} {number}" for name, number in facts.versions.items()),
+        "data": f"{dataset.identity.label}, SHA-256 {dataset.identity.digest[:16]}...",
+        "seed": str(seed),
+        "duration": f"{time.monotonic() - _STARTED:.0f} s for the chapter, up to here",
         "commit": commit + (", with local changes" if facts.modified else ""),
         "again": facts.command,
     }

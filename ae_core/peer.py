@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import cycle
 from typing import Any
@@ -12,10 +12,18 @@ import numpy.typing as npt
 
 from ae_core.architecture import Architecture
 from ae_core.device import Host
-from ae_core.records import StepTime
+from ae_core.records import Precision, StepTime
 from ae_core.timing import LEARNING_RATE, Clock, affordable, distribution, measure
 
 WARMUP = 5
+GPU_VARIANTS: tuple[tuple[bool, Precision], ...] = (
+    (False, "float32"),
+    (True, "float32"),
+    (True, "TF32"),
+    (True, "bf16"),
+)
+"""Whether a step is a CUDA graph, and what its products are computed in."""
+Work = Callable[[Any], None]
 
 
 def network(architecture: Architecture, seed: int = 0) -> Any:
@@ -58,32 +66,45 @@ def time_cpu_steps(
     """
     torch = require()
     torch.set_num_threads(threads)
-    step = _eager_step(torch, images, batch_size, "cpu")
+    step = _eager(*_work(torch, images, batch_size, "cpu"))
     host = Host()
     return _timed("PyTorch", host.name, host, step, threads, steps, budget, batch_size)
 
 
 def time_gpu_steps(
     images: npt.NDArray[np.float32],
-    graph: bool,
+    variant: tuple[bool, Precision],
     steps: int | None,
     budget: float,
     batch_size: int = 1,
 ) -> StepTime:
-    """Time PyTorch's training step on the GPU: float32 throughout (no TF32), cuDNN's best kernels.
+    """Time PyTorch's training step on the GPU, with cuDNN's best kernels.
 
-    `steps` and `budget` are those of `timing.time_steps`; `graph` makes the step a CUDA graph.
+    Args:
+        images: `(N, 3, 32, 32)` float32; full batches of them are used in turn.
+        variant: one of `GPU_VARIANTS`. Those that use tensor cores keep channels last.
+        steps: as for `timing.time_steps`.
+        budget: likewise.
+        batch_size: images per step.
     """
-    torch = require()
+    torch, (graph, precision) = require(), variant
     torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    tf32 = precision == "TF32"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    work, batches = _work(torch, images, batch_size, "cuda", precision, in_place=graph)
+    step = _graphed(torch, work, batches) if graph else _eager(work, batches)
     name = "PyTorch, graph" if graph else "PyTorch"
-    if graph:
-        step = _graphed_step(torch, images, batch_size)
-    else:
-        step = _eager_step(torch, images, batch_size, "cuda")
-    card = torch.cuda.get_device_name()
-    return _timed(name, card, _CudaEvents(torch), step, 1, steps, budget, batch_size)
+    return _timed(
+        name if precision == "float32" else f"{name}, {precision}",
+        torch.cuda.get_device_name(),
+        _CudaEvents(torch),
+        step,
+        1,
+        steps,
+        budget,
+        batch_size,
+        precision,
+    )
 
 
 def available() -> bool:
@@ -134,12 +155,14 @@ def _timed(
     steps: int | None,
     budget: float,
     batch_size: int,
+    precision: Precision = "float32",
 ) -> StepTime:
     count = steps or affordable(step, clock, budget, batch_size)
     seconds = measure(step, count, WARMUP, clock)
     return StepTime(
         name=name,
         peer=True,
+        precision=precision,
         device=device,
         threads=threads,
         batch_size=batch_size,
@@ -149,50 +172,51 @@ def _timed(
     )
 
 
-def _batches(torch: Any, images: npt.NDArray[np.float32], batch_size: int, device: str) -> Any:
+def _work(
+    torch: Any,
+    images: npt.NDArray[np.float32],
+    batch_size: int,
+    device: str,
+    precision: Precision = "float32",
+    in_place: bool = False,
+) -> tuple[Work, Iterator[Any]]:
+    """A training step on a batch, and batches on the device, over and over.
+
+    A graph needs gradients that stay in place; launched one by one, new ones are faster.
+    """
     full = len(images) // batch_size * batch_size
-    return cycle(torch.from_numpy(images[:full]).to(device).split(batch_size))
-
-
-def _eager_step(
-    torch: Any, images: npt.NDArray[np.float32], batch_size: int, device: str
-) -> Callable[[], None]:
-    model = network(Architecture()).to(device)
+    model, batches = network(Architecture()).to(device), torch.from_numpy(images[:full]).to(device)
+    if precision != "float32":  # the layout that tensor cores read
+        model = model.to(memory_format=torch.channels_last)
+        batches = batches.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-    batches = _batches(torch, images, batch_size, device)
 
-    def step() -> None:
-        batch = next(batches)
-        optimiser.zero_grad()
-        torch.nn.functional.mse_loss(model(batch), batch).backward()
+    def work(batch: Any) -> None:
+        optimiser.zero_grad(set_to_none=not in_place)
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            loss = torch.nn.functional.mse_loss(model(batch), batch)
+        loss.backward()
         optimiser.step()
 
-    return step
+    return work, cycle(batches.split(batch_size))
 
 
-def _graphed_step(
-    torch: Any, images: npt.NDArray[np.float32], batch_size: int
-) -> Callable[[], None]:
+def _eager(work: Work, batches: Iterator[Any]) -> Callable[[], None]:
+    return lambda: work(next(batches))
+
+
+def _graphed(torch: Any, work: Work, batches: Iterator[Any]) -> Callable[[], None]:
     """The whole step as one graph, which reads its batch from a fixed slot."""
-    model = network(Architecture()).cuda()
-    optimiser = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-    batches = _batches(torch, images, batch_size, "cuda")
     slot = next(batches).clone()
-
-    def work() -> None:
-        optimiser.zero_grad(set_to_none=False)
-        torch.nn.functional.mse_loss(model(slot), slot).backward()
-        optimiser.step()
-
     side = torch.cuda.Stream()  # warm up beside the current stream, as capturing asks for
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARMUP):
-            work()
+            work(slot)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        work()
+        work(slot)
 
     def step() -> None:
         slot.copy_(next(batches))

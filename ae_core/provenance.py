@@ -17,6 +17,7 @@ from ae_core.model import Model
 
 PACKAGES = (
     *("ae-core", "numpy", "numba", "cupy", "cupy-cuda12x", "cupy-cuda13x"),
+    *("cuda-toolkit", "nvidia-cuda-nvrtc"),
     *("torch", "scikit-learn", "pyarrow", "cuml", "cuml-cu13", "cudf", "cudf-cu13"),
 )
 CODE = ("ae_core", "kernels", "book")

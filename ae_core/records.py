@@ -31,6 +31,8 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Classifier = Literal["svc", "library-svc", "least-squares"]
 """`svc` is `svc.OneVsOneSVC`, `library-svc` the engine's own for all classes."""
+Precision = Literal["float32", "TF32", "bf16"]
+"""Of products: float32's own, from operands rounded to TF32's 10 bits, or to bf16's 7."""
 IMAGES_PER_EPOCH = 50_000
 
 
@@ -76,6 +78,8 @@ class EpochResult(Model):
     """Mean over the images seen, each before the update it caused."""
     seconds: Seconds
     images: PositiveInt
+    trace: tuple[FiniteFloat, ...] = ()
+    """Mean loss of successive equal parts of the epoch; none in records from before it was kept."""
 
 
 class TestResult(Model):
@@ -117,6 +121,7 @@ class StepTime(Model):
     """The phase, or the library."""
     peer: bool = False
     """Whether this is another library, measured as a yardstick."""
+    precision: Precision = "float32"
     device: str
     threads: PositiveInt
     batch_size: PositiveInt

@@ -82,14 +82,16 @@ def differences(found: Iterable[Difference]) -> pd.DataFrame:
 def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
     """One row an implementation: milliseconds per image, and ratios within this run.
 
-    Speed-ups refer to the plain loops; the last column to PyTorch at its best on the same device
-    with as many threads. Seconds for 50,000 images are measured, or marked as extrapolated.
+    Speed-ups refer to the plain loops; the last column to PyTorch at its best in float32 on the
+    same device with as many threads. Seconds for 50,000 images are measured, or marked as
+    extrapolated.
     """
     plain = next((step for step in record.steps if step.name == "cpu"), None)
     peers: dict[tuple[str, int], StepTime] = {}
     for step in record.steps:
         best = peers.get((step.device, step.threads))
-        if step.peer and (best is None or step.median < best.median):
+        as_exact = step.peer and step.precision == "float32"
+        if as_exact and (best is None or step.median < best.median):
             peers[step.device, step.threads] = step
     rows = []
     for step in record.steps:

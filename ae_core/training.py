@@ -25,6 +25,8 @@ from ae_core.records import (
     TrainingSettings,
 )
 
+TRACE_PARTS = 50
+"""Points of a loss curve that an epoch gives."""
 STAGED_IMAGES = 1000
 """Images that go to the device at once, between steps: 12 MB in float32."""
 
@@ -202,6 +204,7 @@ def _run_epoch(
         loss=float(found.mean(dtype=np.float64)),
         seconds=seconds,
         images=settings.images,
+        trace=tuple(float(p.mean()) for p in np.array_split(found, min(TRACE_PARTS, len(found)))),
     )
 
 

@@ -135,28 +135,30 @@ def test_only_full_batches_are_timed(images, monkeypatch):
 def test_the_headline_is_made_from_records(dataset, tmp_path):
     paths = tmp_path / "b.json", tmp_path / "t.json"
     with pytest.raises(RecordError, match="found no file"):
-        headline.markdown(*paths)
+        headline.of_records(*paths)
     record = benchmark.benchmark(CPU, dataset, steps=3)
     records.save(record, paths[0])
     settings = TrainingSettings(architecture=SMALL, images=4, test_images=4)
     records.save(train(settings, dataset)[1], paths[1])
-    text = "\n".join(headline.markdown(*paths))
+    text = "\n".join(headline.of_records(*paths))
     plain, parallel = record.steps
-    assert f"{1e3 * plain.median:.0f}" in text
-    assert f"{plain.median / parallel.median:.1f}x" in text
-    assert f"{50_000 * parallel.total / 3:,.0f} extrapolated" in text
+    assert tables.digits(1e3 * plain.median) in text
+    assert f"{tables.digits(plain.median / parallel.median)}x" in text
+    assert f"{tables.digits(50_000 * parallel.total / 3)} extrapolated" in text
     assert "synthetic stand-in" in text
     with pytest.raises(RecordError, match="found benchmark and benchmark"):
-        headline.markdown(paths[0], paths[0])
+        headline.of_records(paths[0], paths[0])
 
 
-def test_a_peer_is_compared_on_the_same_device_with_as_many_threads(dataset):
+def test_a_peer_is_compared_on_the_same_device_with_as_many_threads_in_float32(dataset):
     record = benchmark.benchmark(CPU, dataset, steps=3)
     row = record.steps[0].model_dump() | {"name": "PyTorch", "peer": True, "median": 0.01}
     row |= {"low": 0.01, "high": 0.01}
     same, other = StepTime(**row), StepTime(**row | {"device": "another"})
     slower = StepTime(**row | {"median": 0.02})
-    for peers, expected in (((slower, same), record.steps[0].median / 0.01), ((other,), None)):
+    rounded = StepTime(**row | {"median": 0.001, "precision": "bf16"})
+    exact = record.steps[0].median / 0.01
+    for peers, expected in (((slower, same, rounded), exact), ((other, rounded), None)):
         joined = record.model_copy(update={"steps": (*record.steps, *peers)})
         ratio = tables.benchmark(joined)["time / PyTorch's"].iloc[0]
         assert (float(ratio) == pytest.approx(expected, rel=0.01)) if expected else ratio == ""

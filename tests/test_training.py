@@ -35,6 +35,15 @@ def test_the_loss_falls_and_the_record_tells_it(dataset):
     assert record.seconds_per_image > 0
 
 
+@pytest.mark.parametrize("images", [7, 120])
+def test_a_trace_is_the_epochs_loss_in_parts(dataset, images):
+    settings = QUICK.model_copy(update={"images": images, "epochs": 1})
+    (epoch,) = train(settings, dataset)[1].epochs
+    assert len(epoch.trace) == min(images, 50)
+    parts = [len(part) for part in np.array_split(np.arange(images), len(epoch.trace))]
+    assert np.average(epoch.trace, weights=parts) == pytest.approx(epoch.loss)
+
+
 def test_reported_test_error_is_that_of_the_reconstructions(dataset):
     autoencoder, record = train(QUICK, dataset)
     images = training.normalise(dataset.test.images[:20], 8)
