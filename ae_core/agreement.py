@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -70,4 +71,16 @@ def table(rows: Iterable[Row]) -> pd.DataFrame:
             "": row.agreement,
         }
         for row in rows
+    )
+
+
+def tally(rows: Iterable[Row]) -> str:
+    """How many claims came out in which way, as a sentence."""
+    counts = Counter(row.agreement for row in rows)
+    missing = counts.pop("not measured here", 0)
+    agree, near, differ = (counts.pop(word, 0) for word in ("agrees", "near", "differs"))
+    return (
+        f"Of {agree + near + differ} figures with a verdict, {agree} agree, {near} are near and "
+        f"{differ} differ; {counts.total()} stand without a verdict, and {missing} were not "
+        f"measured in this run."
     )

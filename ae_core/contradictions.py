@@ -179,7 +179,7 @@ def _v2_total(a: Argument) -> str:
     a.add("the final edition's epoch over the text's", final / epoch, "x")
     return (
         "The total holds more epochs of this length than any place in the report names. The final "
-        "edition's epoch explains it almost: then the total was right, and the short epoch wrong."
+        "edition's epoch nearly explains it: then the total is sound, and the short epoch is not."
     )
 
 
@@ -244,16 +244,15 @@ def _cumulative(a: Argument) -> str:
     a.add("their product", product := v1 * gain, "x")
     cpu, epoch, images = a.said("cpu-image", "v2-epoch", "images")
     a.add("the division, by the image", cpu * images / (1e3 * epoch), "x")
-    stated, table_says = a.said("v2-cumulative", "v2-total-cumulative")
+    stated, _ = a.said("v2-cumulative", "v2-total-cumulative")
     a.add("product over what is stated", product / stated, "x")
     cpu_total, total = a.said("cpu-total", "v2-total")
-    exact = a.add("the division, by the total", cpu_total / total, "x")
-    a.add("the table's over that", table_says / exact, "x")
+    a.add("the division, by the total", cpu_total / total, "x")
     a.said("final-v2-cumulative")
     return (
         "The first two links are by the image, the last figure by the total. The chain would give "
         "more than twice as much as is claimed, so that here the report claims too little by its "
-        "own epochs. The last digits of the table's are off, as a product of rounded factors is."
+        "own epochs."
     )
 
 
