@@ -256,7 +256,7 @@ def search(
     *,
     Cs: Sequence[float] = (1.0, 10.0, 100.0),
     gammas: Sequence[float] = (0.5, 1.0, 2.0),
-    images: int = 10_000,
+    images: int = 5_000,
     seed: int = 0,
 ) -> tuple[ClassifierSettings, list[tuple[ClassifierSettings, float]]]:
     """Choose C and gamma on images that are neither fitted nor of the test set.

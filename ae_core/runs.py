@@ -120,7 +120,8 @@ class Run:
         if chapters.analyses(chapter):
             runs = [self] if self.published else [self, *editions()]
             measured = [name for name in chapters.names() if not chapters.analyses(name)]
-            paths = (path for run in runs for name in measured for path in run.record_files(name))
+            paths = [path for run in runs for name in measured for path in run.record_files(name)]
+            paths += (chapters.root() / "book").glob("*.yml")  # the claims
             found["analysed"] = chapters.digest_of(paths, chapters.root())
         return found
 
