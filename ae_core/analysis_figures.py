@@ -100,7 +100,8 @@ def loss_over_time(rows: Sequence[Row]) -> Figure:
     for ticks in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
         ticks(mpl.ticker.FormatStrFormatter("%g"))
     axis.grid(which="minor", axis="y", alpha=0.5)
-    figure.legend(loc="outside lower center", ncols=2)
+    if shown:
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
