@@ -131,6 +131,9 @@ def test_tables_put_numbers_to_the_right(capsys, monkeypatch):
     text = shown[0].data
     assert "<td class='text'>a&lt;b</td>" in text
     assert "<td class='number'>1.5</td><td class='number'>12%</td>" in text
+    assert "class='table measured'" in text
+    notes.table(pd.DataFrame({"name": ["a"]}), wide=True)
+    assert "class='table measured wide'" in shown[1].data
 
 
 def test_provenance_is_told_in_full(monkeypatch):
