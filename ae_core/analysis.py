@@ -73,13 +73,8 @@ class Row:
         return next(m.device for m in (self.step, self.training, self.profile) if m)
 
     @property
-    def place(self) -> str:
-        """Where it was measured, for a person."""
-        return self.device if self.on_gpu else f"{self.device}, {self.unit}"
-
-    @property
     def unit(self) -> str:
-        """What of the machine did the arithmetic: the GPU, or so many threads."""
+        """What did the arithmetic: the GPU, or so many threads of the processor."""
         if self.on_gpu:
             return "GPU"
         threads = next(m.threads for m in (self.step, self.training) if m)
@@ -184,17 +179,31 @@ def phases(own: Records, published: Mapping[str, Records]) -> list[Row]:
     return rows + best if has(best) else rows
 
 
+def machines(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by where they were measured: the run, and which of its machines if there are several."""
+    found: dict[tuple[str, Machine], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.origin, row.machine), []).append(row)
+    origins = [origin for origin, _ in found]
+    named = {}
+    for (origin, (cpu, cores, gpu)), group in found.items():
+        name = f"{origin}, published" if group[0].published else origin
+        if origins.count(origin) > 1:
+            name += f": {cpu}, {cores} cores" + (f", {gpu}" if gpu else "")
+        named[name] = group
+    return named
+
+
 def one_machine(rows: Iterable[Row]) -> dict[str, Row]:
     """By name, the rows of the machine that has most of the phases; of libraries, those on a GPU.
 
     Sentences that compare are made from these.
     """
-    groups: dict[tuple[str, Machine], dict[str, Row]] = {}
-    for row in rows:
-        group = groups.setdefault((row.origin, row.machine), {})
-        if row.on_gpu or not row.peer:
-            group[row.name] = row
-    return max(groups.values(), key=len, default={})
+    groups = [
+        {row.name: row for row in group if row.on_gpu or not row.peer}
+        for group in machines(rows).values()
+    ]
+    return max(groups, key=len, default={})
 
 
 def edition(name: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from ae_core.analysis import STORY, Row
+from ae_core.analysis import STORY, Row, machines
 from ae_core.figures import GROUPS, INK, MUTED, PALETTE, grouped, styled, subplots
 from ae_core.phases import title
 from ae_core.records import IMAGES_PER_EPOCH, TrainingRecord
@@ -144,14 +143,14 @@ def _bars(rows: Sequence[Row], columns: int = 1) -> tuple[Figure, Any, list[int]
     Where rows come from several runs or machines, each group has a heading; what is published
     stands on a band.
     """
-    groups = [list(group) for _, group in groupby(rows, key=lambda row: (row.origin, row.machine))]
+    groups = machines(rows)
     labels: dict[int, str] = {}
     places: list[int] = []
     bands: list[tuple[float, float]] = []
-    for group in groups:
+    for origin, group in groups.items():
         top = len(labels)
         if len(groups) > 1 or group[0].published:
-            labels[top] = _heading(group[0])
+            labels[top] = origin
         headed = len(labels)
         labels |= {headed + number: _label(row) for number, row in enumerate(group)}
         places += range(headed, len(labels))
@@ -172,14 +171,10 @@ def _bars(rows: Sequence[Row], columns: int = 1) -> tuple[Figure, Any, list[int]
     return figure, axes, places
 
 
-def _heading(row: Row) -> str:
-    """Whose measurements a group of bars shows."""
-    return f"{row.origin}, published" if row.published else row.origin
-
-
 def _label(row: Row) -> str:
     return f"{title(row.name)} ({row.unit})" if row.peer else title(row.name)
 
 
 def _extrapolated(colour: Any) -> dict[str, Any]:
-    return {"fc": (*mpl.colors.to_rgb(colour), 0.25), "ec": colour, "hatch": "////", "lw": 0.8}
+    # No tint: an SVG's hatch has the face for its ground, and both would get the tint's opacity.
+    return {"fc": "none", "ec": colour, "hatch": "////", "lw": 0.8}

@@ -6,36 +6,52 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ae_core.analysis import BASIS, OWN, PEERS, STORY, Records, Row, edition, one_machine, rows_of
+from ae_core.analysis import (
+    BASIS,
+    OWN,
+    PEERS,
+    STORY,
+    Records,
+    Row,
+    edition,
+    machines,
+    one_machine,
+    rows_of,
+)
 from ae_core.phases import title
 from ae_core.records import IMAGES_PER_EPOCH
 from ae_core.tables import digits
 
 
 def table(rows: Sequence[Row]) -> pd.DataFrame:
-    """One row a phase or library; what was not measured is left empty."""
+    """One row a phase or library; what was not measured is left empty.
+
+    The column `from` is there where not all rows are of this run, or of one machine.
+    """
+    groups = machines(rows)
     frame = pd.DataFrame(
         {
             "implementation": title(row.name),
-            "from": row.origin + (", published" if row.published else ""),
-            "on": row.place,
+            "from": origin,
+            "on": row.unit,
             "ms per image": _digits(row.per_image, 1e3),
             f"s per {IMAGES_PER_EPOCH:,}": _digits(row.per_epoch)
             + (" extrapolated" if row.extrapolated else ""),
-            "training, s": _digits(row.trained_seconds),
-            "of images": f"{row.trained_images:,}" if row.trained_images else "",
             "over plain loops": _times(row.speedup(BASIS[0])),
             "over parallel loops": _times(row.speedup(BASIS[1])),
             "over previous phase": _times(row.speedup(row.previous) if row.previous else None),
+            "training, s": _digits(row.trained_seconds),
+            "of images": f"{row.trained_images:,}" if row.trained_images else "",
             "host MiB": _digits(row.host_memory, 2**-20),
             "GPU MiB": _digits(row.device_memory, 2**-20),
             "TFLOP/s": _digits(row.flops_rate, 1e-12),
             "of roofline": _percent(row.roofline_share),
             "key change": STORY.get(row.name) or PEERS.get(row.name, ""),
         }
-        for row in rows
+        for origin, group in groups.items()
+        for row in group
     )
-    alike = not any(row.published for row in rows)
+    alike = [*groups] in ([], [OWN])
     return frame.drop(columns="from", errors="ignore") if alike else frame
 
 
