@@ -141,29 +141,24 @@ def loss_curve(record: TrainingRecord) -> Figure:
     return figure
 
 
+CONVOLUTIONS = {
+    "conv2d_forward": "convolution, forward",
+    "conv2d_input_gradient": "convolution, input gradient",
+    "conv2d_weight_gradient": "convolution, weight gradient",
+}
+GROUPS = dict(zip([*CONVOLUTIONS.values(), "all else", "gaps"], [*PALETTE[:4], MUTED], strict=True))
+"""What a step's time is split into, and the colour of each."""
+
+
 @styled
 def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
     """Milliseconds per operation: a stacked bar a phase. Of an emulator's profile, its launches."""
     figure, axes = subplots(len(records), 1, (7.5, 1.2 + 1.1 * len(records)))
-    names = {
-        "conv2d_forward": "convolution, forward",
-        "conv2d_input_gradient": "convolution, input gradient",
-        "conv2d_weight_gradient": "convolution, weight gradient",
-    }
-    groups = [*names.values(), "all else", "gaps"]
     emulated = any("emulator" in record.device for record in records)
     for axis, record in zip(np.atleast_1d(axes), records, strict=True):
-        values = dict.fromkeys(groups, 0.0)
-        for o in record.operations:
-            group = names.get(o.operation, "all else")
-            values[group] += o.launches if emulated else 1e3 * o.median
-        if not emulated and not record.includes_launches:
-            values["gaps"] = 1e3 * record.gaps
         left = 0.0
-        if emulated:
-            del values["gaps"]
-        for (group, value), colour in zip(values.items(), [*PALETTE[:4], MUTED], strict=False):
-            axis.barh(0, value, left=left, color=colour, label=group)
+        for group, value in grouped(record, launches=emulated).items():
+            axis.barh(0, value, left=left, color=GROUPS[group], label=group)
             left += value
         total = f"{left:,.0f} launches" if emulated else f"{digits(left)} ms"
         axis.set(yticks=[], title=f"{title(record.phase)}: {total}", xlim=(0, left))
@@ -172,6 +167,19 @@ def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
+
+
+def grouped(record: ProfileRecord, launches: bool = False) -> dict[str, float]:
+    """Milliseconds of a step, or its launches, by `GROUPS`; launches have no gaps."""
+    values = dict.fromkeys(GROUPS, 0.0)
+    for o in record.operations:
+        group = CONVOLUTIONS.get(o.operation, "all else")
+        values[group] += o.launches if launches else 1e3 * o.median
+    if launches:
+        del values["gaps"]
+    elif not record.includes_launches:
+        values["gaps"] = 1e3 * record.gaps
+    return values
 
 
 @styled
@@ -190,11 +198,12 @@ def roofline(records: Sequence[ProfileRecord]) -> Figure:
             [o.flops / o.bytes for o in points],
             [o.flops / o.median / 1e9 for o in points],
             marker,
-            label=title(record.phase),
+            fillstyle="none",
+            label=title(record.phase) + (", launching included" * record.includes_launches),
         )
     axis.set(xscale="log", yscale="log", ylabel="GFLOP/s")
     axis.set_xlabel("floating-point operations per byte of least traffic")
-    axis.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

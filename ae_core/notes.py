@@ -77,8 +77,11 @@ def say(text: str) -> None:
     display(Markdown(text))
 
 
-def table(frame: pd.DataFrame) -> None:
-    """Show a data frame: columns of numbers to the right, others to the left, no index."""
+def table(frame: pd.DataFrame, wide: bool = False) -> None:
+    """Show a data frame: columns of numbers to the right, others to the left, no index.
+
+    A wide one has a line to a row, and keeps its first column in sight when scrolled sideways.
+    """
     numeric = [frame[c].astype(str).str.fullmatch(r"[\d.,e+\-]*\d[%x]?|nan|").all() for c in frame]
     classes = ["number" if right else "text" for right in numeric]
     lines = []
@@ -90,7 +93,7 @@ def table(frame: pd.DataFrame) -> None:
     head, *body = (f"<tr>{line}</tr>" for line in lines)
     display(
         HTML(
-            f"<table class='table measured'><thead>{head}</thead>"
+            f"<table class='table measured{' wide' * wide}'><thead>{head}</thead>"
             f"<tbody>{''.join(body)}</tbody></table>"
         )
     )

@@ -78,7 +78,7 @@ class EpochResult(Model):
     """Mean over the images seen, each before the update it caused."""
     seconds: Seconds
     images: PositiveInt
-    trace: tuple[FiniteFloat, ...] = ()
+    trace: tuple[Annotated[FiniteFloat, Field(ge=0)], ...] = ()
     """Mean loss of successive equal parts of the epoch; none in records from before it was kept."""
 
 
@@ -108,9 +108,14 @@ class TrainingRecord(RunRecord):
     """SHA-256 of the final parameter buffer."""
 
     @property
+    def own_epochs(self) -> tuple[EpochResult, ...]:
+        """Those that this run did itself."""
+        return self.epochs[self.resumed_after :]
+
+    @property
     def seconds_per_image(self) -> float:
         """Training time per image over this run's own epochs; NaN if it had none."""
-        own = self.epochs[self.resumed_after :]
+        own = self.own_epochs
         return sum(e.seconds for e in own) / sum(e.images for e in own) if own else math.nan
 
 
@@ -226,6 +231,18 @@ class ProfileRecord(RunRecord):
         """Convolutions' floating-point operations per byte of least memory traffic."""
         found = self._convolutions()
         return sum(o.flops for o in found) / sum(o.bytes for o in found)
+
+    @property
+    def roofline_share(self) -> float | None:
+        """The least time that the ceilings allow the convolutions, over theirs; None without any.
+
+        Their time has that of launching them in it, if `includes_launches`.
+        """
+        if not self.ceilings:
+            return None
+        found = self._convolutions()
+        least = sum(self.ceilings.seconds(o.flops, o.bytes) for o in found)
+        return least / sum(o.median for o in found)
 
     def _convolutions(self) -> list[OperationTime]:
         return [o for o in self.operations if o.operation.startswith("conv2d")]

@@ -10,12 +10,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ae_core import benchmark, class_figures, diagrams, figures, notes, progress, provenance, tables
+from ae_core import (
+    analysis,
+    analysis_figures,
+    benchmark,
+    class_figures,
+    diagrams,
+    figures,
+    notes,
+    progress,
+    provenance,
+    tables,
+)
 from ae_core.architecture import Architecture
 from ae_core.cifar10 import CLASSES, Identity
 from ae_core.profiling import profile_operations
 from ae_core.records import Ceilings, ClassificationResult, ClassifierSettings, TrainingSettings
 from ae_core.training import train
+from tests import handmade
 from tests.conftest import SMALL
 
 
@@ -51,6 +63,7 @@ def drawn(dataset):
     bench = bench.model_copy(update={"steps": (*bench.steps, peer)})
     profile = profile_operations("cpu", dataset, images=2, steps=2, architecture=SMALL)
     ceilings = Ceilings(flops=5e13, bandwidth=4e12)
+    rows = analysis.phases(handmade.laptop_run(), {"h100": handmade.gpu_run()})
     return {
         "class samples": figures.class_samples(dataset, 2),
         "network": figures.network_diagram(Architecture()),
@@ -69,6 +82,11 @@ def drawn(dataset):
         "embedding": class_figures.embedding(units[:, :2], np.arange(20) % 10, CLASSES),
         "confused": class_figures.confused([("cat", "dog", images, images[::-1])] * 2),
         "pipeline": class_figures.pipeline(8192, 50_000, 10_000),
+        "epoch times": analysis_figures.epoch_times(rows),
+        "gains": analysis_figures.step_gains(rows),
+        "time shares": analysis_figures.time_shares(rows),
+        "loss over time": analysis_figures.loss_over_time(rows),
+        "memory": analysis_figures.memory(rows),
     }
 
 
@@ -113,6 +131,9 @@ def test_tables_put_numbers_to_the_right(capsys, monkeypatch):
     text = shown[0].data
     assert "<td class='text'>a&lt;b</td>" in text
     assert "<td class='number'>1.5</td><td class='number'>12%</td>" in text
+    assert "class='table measured'" in text
+    notes.table(pd.DataFrame({"name": ["a"]}), wide=True)
+    assert "class='table measured wide'" in shown[1].data
 
 
 def test_provenance_is_told_in_full(monkeypatch):

@@ -52,6 +52,7 @@ def change(path, key, value):
         ("epochs.0.loss", -1.0, "epochs.0.loss"),
         ("epochs.0.seconds", float("nan"), "epochs.0.seconds"),
         ("epochs.0.images", 1.5, "epochs.0.images"),
+        ("epochs.0.trace", [0.5, float("inf")], "epochs.0.trace"),
         ("settings.learning_rate", 0, "settings.learning_rate"),
         ("settings.architecture.height", 30, "settings.architecture"),
         ("dataset.kind", "invented", "dataset.kind"),
