@@ -23,7 +23,7 @@ from ae_core.errors import InputError
 PROFILE_VARIABLE = "AE_PROFILE"
 VERSIONED = (*provenance.PACKAGES, "matplotlib", "seaborn", "pandas", "papermill", "ipykernel")
 RECORDS = "records"
-MACHINERY = ("book.py", "chapters.py", "pages.py", "__main__.py")
+MACHINERY = ("book.py", "browser.py", "chapters.py", "pages.py", "printing.py", "__main__.py")
 """Modules that no chapter imports: a change there leaves outputs as they are."""
 Notebook = dict[str, Any]
 

@@ -10,6 +10,7 @@ from ae_core import cifar10, sources
 from ae_core.architecture import Architecture
 
 ROOT = Path(__file__).resolve().parents[1]
+collect_ignore = [] if "AE_HTML" in os.environ else ["browser"]  # make browse names the HTML
 SMALL = Architecture(channels=3, height=8, width=8, filters=(6, 4, 4, 6))
 """The book's network in small: images averaged down to 8 x 8, few filters."""
 
