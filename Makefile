@@ -2,6 +2,8 @@
 # make test                 tests, lint, types
 # make lab                  open the chapters in JupyterLab
 # make edition NAME=h100    measure the chapters on this machine's GPU, to publish in editions/h100
+# make browse               look over the built pages in headless Chromium (apt install chromium)
+# make pdf, make zip        the built book as one PDF (needs Chromium), and as an archive for offline readers
 # make html EDITION=h100    build the HTML of what is published: no GPU, nothing executed
 
 PYTHON ?= python3
@@ -15,7 +17,7 @@ CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA \(UMD \)\{0,1\}Version
 EXTRAS := dev,$(if $(CUDA),$(shell [ $(CUDA) -ge 13 ] && echo cuda13 || { [ $(CUDA) -eq 12 ] && echo cuda12 || echo nvrtc; }),nvrtc)
 READY := $(VENV)/ready-$(EXTRAS)
 
-.PHONY: book test lab edition html clean
+.PHONY: book test lab edition html browse pdf zip clean
 .DELETE_ON_ERROR:
 
 book: $(READY)
@@ -34,6 +36,12 @@ edition: $(READY)
 html: $(READY)
 	@[ "$(EDITION)" ] || { echo "expected which edition: make html EDITION=h100"; exit 1; }
 	$(BIN)/python -m ae_core book html --edition $(EDITION)
+
+browse: $(READY)
+	AE_HTML=_build/html $(BIN)/python -m pytest tests/browser
+
+pdf zip: $(READY)
+	$(BIN)/python -m ae_core book $@
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=book

@@ -364,6 +364,27 @@ def _run(profile: str, edition: str | None) -> Run:
     return runs.edition(edition) if edition else runs.local(profile)
 
 
+HtmlOption = Annotated[
+    Path | None, typer.Option(help="Folder of built HTML. [default: _build/html]")
+]
+
+
+@book_app.command("pdf")
+def book_pdf(html: HtmlOption = None) -> None:
+    """Print the built HTML as one PDF, through Chromium; code that pages fold is left out."""
+    from ae_core import printing  # noqa: PLC0415
+
+    print(f"open {printing.pdf(printing.built(html), printing.target('.pdf'))}")
+
+
+@book_app.command("zip")
+def book_zip(html: HtmlOption = None) -> None:
+    """Pack the built HTML into an archive that opens from disk."""
+    from ae_core import printing  # noqa: PLC0415
+
+    print(f"made {printing.zipped(printing.built(html), printing.target('.zip'))}")
+
+
 def _refused(error: ValidationError) -> InputError:
     first = error.errors()[0]
     return InputError(f"{first['loc'][0]}: {first['msg']}, found {first['input']}")

@@ -22,7 +22,10 @@ from ae_core.cuda.kernels import kernels_directory
 from ae_core.errors import InputError
 
 VERSIONED = (*provenance.PACKAGES, "matplotlib", "seaborn", "pandas", "papermill", "ipykernel")
-MACHINERY = ("book.py", "chapters.py", "pages.py", "printing.py", "site.py", "__main__.py")
+MACHINERY = (
+    *("book.py", "browser.py", "chapters.py", "pages.py", "printing.py", "site.py", "status.py"),
+    "__main__.py",
+)
 """Modules that no chapter imports: a change there leaves outputs as they are."""
 Notebook = dict[str, Any]
 

@@ -11,6 +11,7 @@ from ae_core.architecture import Architecture
 from tests import small_book as small
 
 ROOT = Path(__file__).resolve().parents[1]
+collect_ignore = [] if "AE_HTML" in os.environ else ["browser"]  # make browse names the HTML
 SMALL = Architecture(channels=3, height=8, width=8, filters=(6, 4, 4, 6))
 """The book's network in small: images averaged down to 8 x 8, few filters."""
 

@@ -1,4 +1,4 @@
-"""Pages that open from disk with no network: MathJax beside them, and no live-code client."""
+"""Pages that open from disk with no network, and what the theme's scripts lack for that."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -6,6 +6,14 @@ from pathlib import Path
 from sphinx.util.fileutil import copy_asset
 
 SCRIPT = "tex-svg.js"  # whole in one file: no fonts to load
+
+# The search fetches the pages that it found, for a line of each: forbidden to a page on disk.
+QUIET_SEARCH = (
+    "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false"
+)
+
+# The theme lets the keyboard reach what scrolls, but looks for it only at load and on a resize.
+REACH_FOLDS = "addEventListener('toggle', () => dispatchEvent(new Event('resize')), true)"
 
 
 def copy_script(app, exception):
@@ -28,6 +36,8 @@ def drop_thebe(app):
 
 def setup(app):
     app.config.mathjax_path = f"mathjax/{SCRIPT}"
+    app.add_js_file(None, body=QUIET_SEARCH, priority=201)  # right behind the options
+    app.add_js_file(None, body=REACH_FOLDS)
     app.connect("builder-inited", drop_thebe)
     app.connect("build-finished", copy_script)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

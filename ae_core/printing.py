@@ -1,0 +1,117 @@
+"""The built HTML as one PDF, and as one archive to take along."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ae_core import browser, chapters
+from ae_core.chapters import BookError
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest date that an archive can give a file."""
+
+
+def built(html: Path | None) -> Path:
+    """The folder of built HTML.
+
+    Raises:
+        BookError: it holds no book.
+    """
+    folder = (html or chapters.root() / "_build" / "html").resolve()
+    if not (folder / "index.html").exists():
+        raise BookError(f"{folder}: expected the built book, found no index.html; run: make book")
+    return folder
+
+
+def target(suffix: str) -> Path:
+    """Where the printed book goes: `_build`, under the book's title."""
+    config = yaml.safe_load((chapters.root() / "_config.yml").read_text("utf8"))
+    name = re.sub(r"\W+", "-", config["title"].lower()).strip("-")
+    return chapters.root() / "_build" / f"{name}{suffix}"
+
+
+def zipped(html: Path, path: Path) -> Path:
+    """Pack the HTML under one folder; the same HTML gives the same bytes.
+
+    Args:
+        html: the folder of built HTML.
+        path: the archive; the folder in it has its name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(found for found in html.rglob("*") if found.is_file()):
+            name = f"{path.stem}/{file.relative_to(html).as_posix()}"
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
+    return path
+
+
+def pdf(html: Path, path: Path) -> Path:
+    """Print the pages of the table of contents, in its order, as one PDF.
+
+    Code that a page folds away is left out. Printed twice: the first time tells the contents on
+    which page each section stands.
+
+    Raises:
+        InputError: Chromium is missing; a page of the table of contents is.
+    """
+    pages = _pages(html)
+    with browser.launched() as chromium:
+        page = chromium.new_page(offline=True, color_scheme="light")
+        browser.show(page, Path(html, f"{pages[0][1][0][0]}.html"))
+        compose = (files("ae_core") / "printing.js").read_text("utf8")
+        page.evaluate(compose, pages)
+        numbers = _page_numbers(_printed(page))
+        page.evaluate(
+            "(numbers) => { for (const a of document.querySelectorAll('.printed-contents .number'))"
+            " a.textContent = numbers[decodeURIComponent(a.hash.slice(1))] ?? '' }",
+            numbers,
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_printed(page))
+    return path
+
+
+def _pages(html: Path) -> list[tuple[str | None, list[tuple[str, str, str]]]]:
+    """Parts of the table of contents: caption, and of each page the name, address and HTML."""
+    toc = yaml.safe_load((chapters.root() / "_toc.yml").read_text("utf8"))
+    parts: list[dict[str, Any]] = [{"chapters": [{"file": toc["root"]}]}, *toc["parts"]]
+    return [
+        (part.get("caption"), [_page(html, chapter["file"]) for chapter in part["chapters"]])
+        for part in parts
+    ]
+
+
+def _page(html: Path, name: str) -> tuple[str, str, str]:
+    path = html / f"{name}.html"
+    if not path.exists():
+        raise BookError(f"{path}: missing, though _toc.yml names it; run: make book")
+    return name, path.as_uri(), path.read_text("utf8")
+
+
+def _printed(page: Page) -> bytes:
+    return page.pdf(prefer_css_page_size=True, print_background=True, outline=True, tagged=True)
+
+
+def _page_numbers(document: bytes) -> dict[str, int]:
+    """The page of each place that a link of the document leads to."""
+    from pypdf import PdfReader  # noqa: PLC0415
+
+    reader = PdfReader(io.BytesIO(document))
+    places = reader.named_destinations.items()
+    return {
+        name.removeprefix("/"): 1 + number
+        for name, place in places
+        if (number := reader.get_destination_page_number(place)) is not None
+    }

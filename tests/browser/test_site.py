@@ -1,0 +1,43 @@
+"""The site as a whole: its entry, its search, and what the tests of its pages let pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser import test_every_page
+from tests.browser.inspection import Inspected
+
+
+@pytest.fixture
+def open_page(chromium, html):
+    opened = []
+
+    def open_one(name, query=""):
+        opened.append(Inspected(chromium, html, html / name, query))
+        return opened[-1]
+
+    yield open_one
+    for page in opened:
+        page.close()
+
+
+def test_the_folder_opens_at_the_book(chromium, html):
+    page = chromium.new_page(offline=True)
+    page.goto((html / "index.html").as_uri())
+    page.wait_for_url("**/book/index.html")
+    assert page.locator("article h1").inner_text().startswith("One autoencoder, six ways")
+    page.close()
+
+
+def test_the_search_finds_from_disk(open_page):
+    search = open_page("search.html", "?q=pooling")
+    found = search.page.locator("#search-results li a").first
+    found.wait_for()
+    search.page.wait_for_timeout(300)
+    assert "book/" in found.get_attribute("href")
+    assert search.errors() == []
+
+
+def test_no_finding_is_let_pass_that_is_gone():
+    """Run after the pages: an entry of the list that nothing needs any more goes out."""
+    assert test_every_page.used == set(test_every_page.THEIRS)
