@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from ae_core.cifar10 import Dataset
+from ae_core.cifar10 import Dataset, Identity
 from ae_core.cuda.kernels import listing
 from ae_core.provenance import BOOK_VARIABLE, Provenance
 from ae_core.records import TrainingRecord, VerificationRecord
@@ -114,13 +114,13 @@ def data(dataset: Dataset) -> None:
         admonition("note", "Data", f"This chapter ran on {identity.label}.")
 
 
-def provenance(facts: Provenance, dataset: Dataset, seed: int) -> None:
+def provenance(facts: Provenance, dataset: Identity, seed: int | None = None) -> None:
     """Where this chapter's numbers come from, folded.
 
     Args:
         facts: of a run that it measured.
         dataset: what it ran on.
-        seed: of initial weights and image order.
+        seed: of initial weights and image order; None where runs of several are told together.
     """
     machine = f"{facts.cpu}, {facts.cores} cores, {facts.memory_bytes / 2**30:.0f} GiB"
     commit = facts.commit[:12] if facts.commit else "not from a checkout"
@@ -130,8 +130,8 @@ def provenance(facts: Provenance, dataset: Dataset, seed: int) -> None:
         "GPU": f"{facts.gpu.model}, driver {facts.gpu.driver}" if facts.gpu else "none",
         "system": f"{facts.system}, Python {facts.python}",
         "packages": ", ".join(f"{name} {number}" for name, number in facts.versions.items()),
-        "data": f"{dataset.identity.label}, SHA-256 {dataset.identity.digest[:16]}...",
-        "seed": str(seed),
+        "data": f"{dataset.label}, SHA-256 {dataset.digest[:16]}...",
+        **({} if seed is None else {"seed": str(seed)}),
         "duration": f"{time.monotonic() - _STARTED:.0f} s for the chapter, up to here",
         "commit": commit + (", with local changes" if facts.modified else ""),
         "again": facts.command,

@@ -140,7 +140,7 @@ def test_provenance_is_told_in_full(monkeypatch):
     shown = []
     monkeypatch.setattr(notes, "display", shown.append)
     facts = provenance.current("papermill a.ipynb <out>")
-    notes.provenance(facts, SimpleNamespace(identity=Identity("other", "label", "0123" * 16)), 7)
+    notes.provenance(facts, Identity("other", "label", "0123" * 16), 7)
     text = shown[0].data
     numpy = f"numpy {facts.versions['numpy']}"
     for part in (facts.cpu, facts.python, numpy, "&lt;out&gt;", "label, SHA-256 0123", ">7<"):
