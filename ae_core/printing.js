@@ -1,6 +1,7 @@
 // Turn the page that is open into the whole book: its articles one after the other, as one document.
 // parts: [[caption, [[name, address, HTML], ...]], ...]; the first page is the title page.
 async (parts) => {
+  const FOLDED = 'details.hide', TO_CLICK = '.headerlink, .sd-container-fluid, nav.runs, script';
   const addresses = new Map(parts.flatMap(([, pages]) => pages.map(([name, url]) => [url, name])));
   const idOf = (name, fragment) => fragment ? `${name}--${fragment}` : name;
   const make = (tag, attributes, ...children) => {
@@ -19,15 +20,17 @@ async (parts) => {
 
   const articleOf = (name, url, html) => {
     const article = new DOMParser().parseFromString(html, 'text/html').querySelector('article');
-    for (const gone of article.querySelectorAll('details.hide, .headerlink, .sd-container-fluid, script'))
-      gone.remove();
-    for (const cell of article.querySelectorAll('div.cell')) if (!cell.innerText.trim() && !cell.querySelector('img')) cell.remove();
+    const run = article.querySelector('nav.runs [aria-current]')?.textContent;
+    for (const gone of article.querySelectorAll(`${FOLDED}, ${TO_CLICK}`)) gone.remove();
+    for (const cell of article.querySelectorAll('div.cell'))
+      if (!cell.textContent.trim() && !cell.querySelector('img')) cell.remove();
     for (const fold of article.querySelectorAll('details')) fold.open = true;
-    for (const image of article.querySelectorAll('img')) image.src = new URL(image.getAttribute('src'), url).href;
+    for (const image of article.querySelectorAll('img'))
+      image.src = new URL(image.getAttribute('src'), url).href;
     for (const a of article.querySelectorAll('a[href]')) link(a, name, url);
     for (const e of article.querySelectorAll('[id]')) e.id = idOf(name, e.id);
     article.id = name;
-    return article;
+    return [article, run];
   };
 
   const contents = make('ol', {}), body = make('div', {className: 'bd-content printed'});
@@ -35,19 +38,21 @@ async (parts) => {
   for (const [caption, pages] of parts) {
     if (caption) contents.append(make('li', {className: 'part'}, caption));
     for (const [name, url, html] of pages) {
-      const article = articleOf(name, url, html);
-      const title = article.querySelector('h1').textContent;
-      article.style.page = name;
-      // Chromium knows no running heads; but pages can have names, and each name its own head.
-      if (body.children.length)
-        heads.push(`@page ${CSS.escape(name)} { @top-right { content: "${CSS.escape(title)}" } }`);
+      const [article, run] = articleOf(name, url, html);
+      const isTitle = !body.children.length, title = article.querySelector('h1');
       body.append(article);
-      if (body.children.length === 1) continue;  // the title page
+      if (isTitle) {
+        if (run) title.after(make('p', {className: 'measured-on'}, run));
+        continue;
+      }
+      // Chromium knows no running heads; but pages can have names, and each name its own head.
+      const text = CSS.escape(title.textContent);
+      article.style.page = CSS.escape(name);
+      heads.push(`@page ${CSS.escape(name)} { @top-right { content: "${text}" } }`);
       for (const heading of article.querySelectorAll('h1, h2')) {
-        const target = heading.closest('section').id;
-        const line = make('a', {href: '#' + target}, heading.textContent);
-        contents.append(make('li', {className: heading.tagName === 'H1' ? 'chapter' : 'section'}, line,
-          make('a', {className: 'number', href: '#' + target})));
+        const href = '#' + heading.closest('section').id;
+        contents.append(make('li', {className: heading === title ? 'chapter' : 'section'},
+          make('a', {href}, heading.textContent), make('a', {href, className: 'number'})));
       }
     }
   }

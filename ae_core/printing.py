@@ -15,10 +15,14 @@ from ae_core import browser, chapters
 from ae_core.chapters import BookError
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest date that an archive can give a file."""
+NUMBER_CONTENTS = """(numbers) => {
+  for (const a of document.querySelectorAll('.printed-contents .number'))
+    a.textContent = numbers[decodeURIComponent(a.hash.slice(1))] ?? '';
+}"""
 
 
 def built(html: Path | None) -> Path:
@@ -58,29 +62,33 @@ def zipped(html: Path, path: Path) -> Path:
 
 
 def pdf(html: Path, path: Path) -> Path:
-    """Print the pages of the table of contents, in its order, as one PDF.
-
-    Code that a page folds away is left out. Printed twice: the first time tells the contents on
-    which page each section stands.
+    """Print the book, see `render`.
 
     Raises:
         InputError: Chromium is missing; a page of the table of contents is.
     """
-    pages = _pages(html)
     with browser.launched() as chromium:
-        page = chromium.new_page(offline=True, color_scheme="light")
-        browser.show(page, Path(html, f"{pages[0][1][0][0]}.html"))
-        compose = (files("ae_core") / "printing.js").read_text("utf8")
-        page.evaluate(compose, pages)
-        numbers = _page_numbers(_printed(page))
-        page.evaluate(
-            "(numbers) => { for (const a of document.querySelectorAll('.printed-contents .number'))"
-            " a.textContent = numbers[decodeURIComponent(a.hash.slice(1))] ?? '' }",
-            numbers,
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_printed(page))
+        document = render(chromium, html)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(document)
     return path
+
+
+def render(chromium: Browser, html: Path) -> bytes:
+    """The pages of the table of contents, in its order, as one PDF.
+
+    Code that a page folds away is left out. Printed twice: the first time tells the contents on
+    which page each section stands.
+    """
+    pages = _pages(html)
+    page = chromium.new_page(offline=True, color_scheme="light")
+    (_, [(first, _, _)]), *_ = pages
+    browser.show(page, html / f"{first}.html")
+    page.evaluate((files("ae_core") / "printing.js").read_text("utf8"), pages)
+    page.evaluate(NUMBER_CONTENTS, _page_numbers(_printed(page)))
+    document = _printed(page)
+    page.close()
+    return document
 
 
 def _pages(html: Path) -> list[tuple[str | None, list[tuple[str, str, str]]]]:
