@@ -43,7 +43,7 @@ def run(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
         (["verify"], ["--phase", "--images", "default: 100", "exits with 1"]),
         (["profile"], ["--phase", "Nsight", "emulator"]),
         (["bench"], ["--peer", "torch", "median", "--budget"]),
-        (["book"], ["execute", "html", "make"]),
+        (["book"], ["execute", "html", "make", "pdf", "zip"]),
         (["book", "execute"], ["--profile", "--force"]),
     ],
 )

@@ -11,6 +11,10 @@ from ae_core import browser
 from ae_core.errors import InputError
 from tests.browser.inspection import Inspected
 
+HTML = Path(os.environ["AE_HTML"]).resolve()
+if not (HTML / "index.html").exists():
+    raise pytest.UsageError(f"AE_HTML: {HTML}: expected the built book; run: make book")
+
 
 @pytest.fixture(scope="session")
 def chromium():
@@ -18,13 +22,13 @@ def chromium():
         with browser.launched() as started:
             yield started
     except InputError as error:
-        pytest.fail(str(error), pytrace=False)
+        pytest.exit(str(error), returncode=1)  # none of the tests here can say anything else
 
 
 @pytest.fixture(scope="session")
 def html() -> Path:
     """The built HTML that `make browse` names."""
-    return Path(os.environ["AE_HTML"]).resolve()
+    return HTML
 
 
 @pytest.fixture

@@ -34,7 +34,6 @@ class Inspected:
     def __init__(self, chromium: Browser, site: Path, path: Path, query: str = "") -> None:
         self._site, self._path = site.resolve(), path
         self._context = chromium.new_context(viewport=WIDE, color_scheme="light", offline=True)
-        self._context.route("**/*", self._let_through)
         self.page = self._context.new_page()
         self._errors: list[str] = []
         self._requests: list[str] = []
@@ -49,8 +48,9 @@ class Inspected:
         self._settle()
 
     def resize(self, size: ViewportSize) -> None:
-        self.page.set_viewport_size(size)
-        self._settle()
+        if self.page.viewport_size != size:
+            self.page.set_viewport_size(size)
+            self._settle()
 
     def _settle(self) -> None:
         """The theme's script answers 300 ms after a fold was opened or the window resized."""
@@ -63,9 +63,6 @@ class Inspected:
     def _hear(self, message) -> None:
         if message.type == "error":
             self._errors.append(f"console: {message.text}")
-
-    def _let_through(self, route) -> None:
-        _ = route.abort() if self._leaves(route.request.url) else route.continue_()
 
     def _leaves(self, url: str) -> bool:
         """Does this address lie outside the site's folder, on the network or on the disk?"""
@@ -95,6 +92,7 @@ class Inspected:
 
     def choose_theme(self, theme: str) -> None:
         """Press the page's own switch until it shows this theme; a page without it is told."""
+        self.resize(WIDE)
         for _ in range(3):
             if self.page.evaluate("document.documentElement.dataset.theme") == theme:
                 self.page.mouse.move(0, 0)  # the switch shows a tip under the mouse
@@ -105,10 +103,7 @@ class Inspected:
     def sticks_out(self) -> list[str]:
         """At a phone's width: what makes the page scroll sideways, or is cut off."""
         self.resize(NARROW)
-        try:
-            return self.page.evaluate(STICKING_OUT)
-        finally:
-            self.resize(WIDE)
+        return self.page.evaluate(STICKING_OUT)
 
     def barriers(self, theirs: Sequence[Theirs] = (), used: set[Theirs] | None = None) -> list[str]:
         """What axe-core finds serious or critical, contrast apart, but for what is another's."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
+from tests.browser.conftest import HTML
 from tests.browser.inspection import NARROW, WIDE, Inspected, Theirs
 
-HTML = Path(os.environ["AE_HTML"]).resolve()
 REDIRECT = 'http-equiv="Refresh"'
 PAGES = [
     path
@@ -49,16 +46,10 @@ def test_a_phone_need_not_scroll_sideways(opened):
     assert opened.sticks_out() == []
 
 
-def test_nothing_bars_a_reader(opened):
+@pytest.mark.parametrize("size", [NARROW, WIDE], ids=["phone", "screen"])
+def test_nothing_bars_a_reader(opened, size):
+    opened.resize(size)
     assert opened.barriers(THEIRS, used) == []
-
-
-def test_nothing_bars_a_reader_with_a_phone(opened):
-    opened.resize(NARROW)
-    try:
-        assert opened.barriers(THEIRS, used) == []
-    finally:
-        opened.resize(WIDE)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -27,9 +27,9 @@ def everything(page) -> dict[str, list[str]]:
         "formulas": page.formulas_not_drawn(),
         "pictures": page.pictures_not_shown(),
         "figures": page.figures_without_words(),
-        "sideways": page.sticks_out(),
         "barriers": page.barriers(),
         "pale": page.pale_text(),
+        "sideways": page.sticks_out(),
     }
     return {name: faults for name, faults in checks.items() if faults}
 

@@ -73,7 +73,7 @@ def test_the_contents_tell_the_pages(texts):
 
 def test_pages_have_a_number_and_their_chapter_s_name(texts):
     later = page_of(texts, "1.2. Next")
-    assert texts[later - 1] == f"1. First 1.2. Next seen {later}" or "1. First" in texts[later - 1]
+    assert "1. First" in texts[later - 1]
     assert "2. Second" not in texts[later - 1]
     assert all(str(number) in text for number, text in enumerate(texts[1:], 2))
 

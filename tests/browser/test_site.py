@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
+from ae_core import printing
 from tests.browser import test_every_page
 from tests.browser.inspection import Inspected
 
@@ -36,6 +39,15 @@ def test_the_search_finds_from_disk(open_page):
     search.page.wait_for_timeout(300)
     assert "book/" in found.get_attribute("href")
     assert search.errors() == []
+
+
+def test_the_archive_opens_elsewhere_on_the_disk(chromium, html, tmp_path):
+    with zipfile.ZipFile(printing.zipped(html, tmp_path / "the-book.zip")) as archive:
+        archive.extractall(tmp_path)
+    page = Inspected(chromium, tmp_path / "the-book", tmp_path / "the-book/book/01_problem.html")
+    assert page.errors() + page.requests_that_leave() == []
+    assert page.formulas_not_drawn() + page.pictures_not_shown() == []
+    page.close()
 
 
 def test_no_finding_is_let_pass_that_is_gone():
