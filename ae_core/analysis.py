@@ -165,12 +165,12 @@ def phases(own: Records, published: Mapping[str, Records]) -> list[Row]:
 
     Args:
         own: what the run at hand measured.
-        published: by name of the edition. The one with most of the missing phases is taken, of
+        published: by the edition's title. The one with most of the missing phases is taken, of
             equals the first.
     """
     rows = rows_of(own, OWN, False)
     missing = {*STORY} - {row.name for row in rows if row.step}
-    others = [rows_of(records, edition(name), True) for name, records in published.items()]
+    others = [rows_of(records, name, True) for name, records in published.items()]
 
     def has(rows: Sequence[Row]) -> int:
         return len(missing & {row.name for row in rows if row.step})
@@ -204,11 +204,6 @@ def one_machine(rows: Iterable[Row]) -> dict[str, Row]:
         for group in machines(rows).values()
     ]
     return max(groups, key=len, default={})
-
-
-def edition(name: str) -> str:
-    """What tables and figures call a published run."""
-    return f"{name.upper()} edition"
 
 
 def rows_of(records: Records, origin: str, published: bool) -> list[Row]:

@@ -13,7 +13,6 @@ from ae_core.analysis import (
     STORY,
     Records,
     Row,
-    edition,
     machines,
     one_machine,
     rows_of,
@@ -59,7 +58,7 @@ def beside(own: Records, published: Mapping[str, Records]) -> pd.DataFrame:
     """One row a phase or library, a column a run or edition: milliseconds per image. No ratios."""
     names = [*STORY, *PEERS]
     columns = {}
-    for origin, records in {OWN: own, **{edition(n): r for n, r in published.items()}}.items():
+    for origin, records in {OWN: own, **published}.items():
         found = one_machine(rows_of(records, origin, origin != OWN))
         columns[f"{origin}, ms"] = {
             n: _digits(found[n].per_image, 1e3) for n in names if n in found

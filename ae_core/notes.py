@@ -120,10 +120,15 @@ def provenance(facts: Provenance, dataset: Identity, seed: int | None = None) ->
     Args:
         facts: of a run that it measured.
         dataset: what it ran on.
-        seed: of initial weights and image order; None where runs of several are told together.
+        seed: of initial weights and image order; None where a chapter tells of others' runs, whose
+            duration is not its own either.
     """
     machine = f"{facts.cpu}, {facts.cores} cores, {facts.memory_bytes / 2**30:.0f} GiB"
     commit = facts.commit[:12] if facts.commit else "not from a checkout"
+    own = {}
+    if seed is not None:
+        own["seed"] = str(seed)
+        own["duration"] = f"{time.monotonic() - _STARTED:.0f} s for the chapter, up to here"
     rows = {
         "measured": f"{facts.created:%Y-%m-%d %H:%M} UTC",
         "machine": machine,
@@ -131,8 +136,7 @@ def provenance(facts: Provenance, dataset: Identity, seed: int | None = None) ->
         "system": f"{facts.system}, Python {facts.python}",
         "packages": ", ".join(f"{name} {number}" for name, number in facts.versions.items()),
         "data": f"{dataset.label}, SHA-256 {dataset.digest[:16]}...",
-        **({} if seed is None else {"seed": str(seed)}),
-        "duration": f"{time.monotonic() - _STARTED:.0f} s for the chapter, up to here",
+        **own,
         "commit": commit + (", with local changes" if facts.modified else ""),
         "again": facts.command,
     }

@@ -7,7 +7,6 @@ is that each value stands in its quote.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,8 +18,6 @@ from ae_core.architecture import MINI, Architecture
 from ae_core.cifar10 import CLASSES, Identity
 from ae_core.claims import Claim, ClaimError
 from ae_core.device import Memory
-from ae_core.machine import Gpu
-from ae_core.provenance import Provenance
 from ae_core.quantities import QUANTITIES
 from ae_core.records import (
     BenchmarkRecord,
@@ -38,21 +35,10 @@ from ae_core.records import (
     TrainingSettings,
     VerificationRecord,
 )
+from tests import handmade
 
 CARD = "A card"
-FACTS = Provenance(
-    created=datetime(2026, 1, 1, tzinfo=UTC),
-    command="x",
-    commit=None,
-    modified=None,
-    system="x",
-    python="3",
-    cpu="A processor",
-    cores=1,
-    memory_bytes=1,
-    gpu=Gpu(model=CARD, driver="1", memory_bytes=1, compute_capability="9.0"),
-    versions={},
-)
+FACTS = handmade.provenance(CARD)
 PHOTOGRAPHS = Identity("official", "CIFAR-10", "x")
 SYNTHETIC = Identity("synthetic", "synthetic", "x")
 

@@ -63,7 +63,7 @@ def drawn(dataset):
     bench = bench.model_copy(update={"steps": (*bench.steps, peer)})
     profile = profile_operations("cpu", dataset, images=2, steps=2, architecture=SMALL)
     ceilings = Ceilings(flops=5e13, bandwidth=4e12)
-    rows = analysis.phases(handmade.laptop_run(), {"h100": handmade.gpu_run()})
+    rows = analysis.phases(handmade.laptop_run(), {"h100 edition": handmade.gpu_run()})
     return {
         "class samples": figures.class_samples(dataset, 2),
         "network": figures.network_diagram(Architecture()),
@@ -146,6 +146,8 @@ def test_provenance_is_told_in_full(monkeypatch):
     for part in (facts.cpu, facts.python, numpy, "&lt;out&gt;", "label, SHA-256 0123", ">7<"):
         assert part in text
     assert re.search(r">\d+ s for the chapter", text)
+    notes.provenance(facts, Identity("other", "label", "0123" * 16))
+    assert not re.search(r"for the chapter|>seed<", shown[1].data)
 
 
 @pytest.mark.parametrize(
