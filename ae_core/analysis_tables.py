@@ -67,6 +67,28 @@ def beside(own: Records, published: Mapping[str, Records]) -> pd.DataFrame:
     return frame.rename(title).rename_axis("implementation").reset_index()
 
 
+def spread(rows: Sequence[Row]) -> pd.DataFrame:
+    """How far each step's time can be trusted: one row a phase or library that was timed.
+
+    The last column holds epochs that were measured as a whole against what the timed steps give.
+    """
+    timed = [(row, row.step) for row in rows if row.step]
+    return pd.DataFrame(
+        {
+            "implementation": title(row.name),
+            "on": row.unit,
+            "steps": f"{step.n:,}",
+            "median, ms": _digits(step.median, 1e3),
+            "80 % within": f"{_digits(step.low, 1e3)} to {_digits(step.high, 1e3)}",
+            "mean over median": _digits(step.total / step.n / step.median),
+            "whole epoch over steps": ""
+            if row.extrapolated or row.per_epoch is None
+            else _digits(row.per_epoch / step.seconds_per_epoch),
+        }
+        for row, step in timed
+    )
+
+
 def _digits(value: float | None, factor: float = 1.0) -> str:
     return "" if value is None else digits(value * factor)
 

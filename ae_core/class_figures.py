@@ -121,10 +121,12 @@ def confused(
     """Images that were taken for another class, above their reconstructions; a block a pair.
 
     Args:
-        pairs: true class, predicted class, images `(N, 3, H, W)` in [0, 1], reconstructions.
+        pairs: true class, predicted class, images `(N, 3, H, W)` in [0, 1], reconstructions; at
+            least one pair, each with at least one image.
     """
     count = max(len(images) for _, _, images, _ in pairs)
-    figure, axes = subplots(2 * len(pairs), count, (0.9 * count + 1.6, 1.95 * len(pairs)))
+    size = (0.9 * count + 1.6, 1.95 * len(pairs))
+    figure, axes = subplots(2 * len(pairs), count, size, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for block, (true, predicted, images, outputs) in enumerate(pairs):

@@ -30,6 +30,8 @@ from ae_core.svc import OneVsOneSVC
 
 PREDICTED_AT_ONCE = 2000
 """Images between two steps of the progress bar."""
+SEARCHED = 5_000
+"""Training images that a search for C and gamma uses."""
 SVC_CACHE = 2**30
 """Bytes of kernel rows that a library's SVC keeps."""
 
@@ -256,7 +258,7 @@ def search(
     *,
     Cs: Sequence[float] = (1.0, 10.0, 100.0),
     gammas: Sequence[float] = (0.5, 1.0, 2.0),
-    images: int = 5_000,
+    images: int = SEARCHED,
     seed: int = 0,
 ) -> tuple[ClassifierSettings, list[tuple[ClassifierSettings, float]]]:
     """Choose C and gamma on images that are neither fitted nor of the test set.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import html
 import json
 import re
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
-SOURCES = sorted([*BOOK.glob("*.ipynb"), *BOOK.glob("*.md")])
+SOURCES = sorted(path for ending in ("ipynb", "md") for path in BOOK.glob(f"*.{ending}"))
+SOURCES.append(BOOK / "mistakes.yml")
 
 ALLOWED = {
     "one byte for the label": "CIFAR-10's format",
@@ -23,11 +25,6 @@ ALLOWED = {
     "takes nine times the memory of the input": "the taps of a square kernel of side 3",
     "repeats each pixel nine times": "the taps of a square kernel of side 3",
     "A batch of 128 would need that 128 times": "the sentence's own arithmetic",
-    "gives 45.2 s for an epoch": "quoted from the report",
-    "991.6 s in its final edition": "quoted from the report",
-    "gives 18.3 s an epoch": "quoted from the report",
-    "517.2 s in its final edition": "quoted from the report",
-    "The report states 67.56 %": "quoted from the report",
     "written for another, ten times as large": "the report's 20 and 200 epochs",
 }
 """What may stand, and why."""
@@ -80,14 +77,36 @@ def typed(markdown: str) -> list[str]:
     return [text[max(0, m.start() - 40) : m.end() + 20] for m in MEASUREMENT.finditer(text)]
 
 
+def strings(code: str) -> Iterator[str]:
+    """What code may say: its strings, with a role in place of each value that is filled in."""
+
+    def text(node: ast.AST) -> str:
+        if isinstance(node, ast.JoinedStr):
+            return "".join(map(text, node.values))
+        return str(node.value) if isinstance(node, ast.Constant) else "(role)"
+
+    parents = [ast.parse(code)]
+    while parents:
+        node = parents.pop()
+        if isinstance(node, ast.JoinedStr) or (
+            isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ):
+            yield text(node)
+        else:
+            parents += ast.iter_child_nodes(node)
+
+
 def texts(path: Path) -> Iterator[str]:
-    """All prose of a source: Markdown, captions, alternative texts."""
-    if path.suffix == ".md":
+    """All prose of a source: Markdown, captions, alternative texts, strings in code."""
+    if path.suffix != ".ipynb":
         yield path.read_text("utf8")
         return
     for cell in json.loads(path.read_text("utf8"))["cells"]:
+        source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            yield "".join(cell["source"])
+            yield source
+        else:
+            yield from strings(source)
         about = cell["metadata"].get("mystnb", {})
         yield about.get("figure", {}).get("caption", "")
         yield about.get("image", {}).get("alt", "")
@@ -127,6 +146,19 @@ def examples(text: str) -> list[str]:
 @pytest.mark.parametrize("planted", examples(PLANTED))
 def test_a_planted_measurement_is_found(planted):
     assert len(typed(planted)) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [
+        ('say(f"It takes {1e3 * t:.1f} ms, not 4.2 ms.")', 1),
+        ('say(\n    f"It takes {t} s: 11 "\n    f"TFLOP/s."\n)', 1),
+        ('say(f"It takes {t} s" if t else "12 % of it")', 1),
+        ('say(f"It takes {1e3 * t:.1f} ms.")  # 4.2 ms', 0),
+    ],
+)
+def test_strings_in_code_are_prose(code, count):
+    assert sum(len(typed(text)) for text in strings(code)) == count
 
 
 @pytest.mark.parametrize("text", examples(STANDING))

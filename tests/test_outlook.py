@@ -1,0 +1,89 @@
+"""Where time is left, and bounds on what ideas gain, against arithmetic done by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ae_core import analysis, outlook
+from ae_core.architecture import Architecture
+from tests import handmade
+
+
+def rows(**changes):
+    return analysis.one_machine(analysis.rows_of(handmade.gpu_run() | changes, "here", False))
+
+
+def test_a_step_is_split_in_four_that_add_up_to_it():
+    """40 ms: three operations of 10 ms each, of which 1, 3 and 0.001 are their floors."""
+    found = outlook.budget("gpu-v1", handmade.profile("gpu-v1", 0.04))
+    assert np.isclose(found.floor, 4.001e-3)
+    assert np.isclose(found.convolutions, 20e-3 - 4e-3)
+    assert np.isclose(found.rest, 10e-3 - 1e-6)
+    assert np.isclose(found.gaps, 10e-3)
+    assert np.isclose(found.step, 40e-3)
+
+
+def test_an_operation_that_beats_its_floor_has_nothing_beyond_it():
+    """Caches can feed a kernel faster than memory; what is left must not turn negative."""
+    found = outlook.budget("gpu-v1", handmade.profile("gpu-v1", 0.004))
+    assert np.isclose(found.floor, 1e-3 + 1e-3 + 1e-6)
+    assert np.isclose(found.convolutions, 0)
+    assert np.isclose(found.step, 4e-3)
+
+
+def test_a_graph_has_its_own_step_and_the_kernels_of_its_phase():
+    profile = handmade.profile("gpu-v2", 0.04)
+    assert np.isclose(outlook.budget("graph", profile, 0.032).gaps, 2e-3)
+    assert outlook.budget("graph", profile, 0.029).gaps == 0
+
+
+def test_what_cant_be_split_is_not():
+    profile = handmade.profile("gpu-basic", 0.04)
+    launching = profile.model_copy(update={"includes_launches": True})
+    assert outlook.budget("gpu-basic", launching) is None
+    assert outlook.budget("cpu", handmade.profile("cpu", 0.04, handmade.CPU)) is None
+
+
+def test_bounds_are_amdahls_law():
+    found = outlook.Budget("x", gaps=1, rest=2, convolutions=4, floor=1)
+    assert found.without("gaps") == 8 / 7
+    assert found.without("convolutions") == 2
+    assert found.without("gaps", "rest", "convolutions") == 8
+
+
+def test_budgets_are_of_phases_that_fit_one_scale_and_of_the_graph_last():
+    added = {"profile_gpu-v1": handmade.profile("gpu-v1", 0.02)}
+    names = [each.name for each in outlook.budgets(rows(**added))]
+    assert names == ["gpu-v1", "gpu-v2", "gpu-v2, graph"]
+
+
+def test_ideas_are_bounds_of_the_step_and_ratios_that_were_measured():
+    measured = rows()
+    now = outlook.Budget("x", gaps=1, rest=2, convolutions=4, floor=1)
+    batched = handmade.training("gpu-v2", 50_000, (100.0,), batch_size=32)
+    table = outlook.ideas(now, measured, batched).set_index("idea")["at most, or measured"]
+    assert table["launch nothing from the host"] == "1.14x"
+    assert table["all of it"] == "8.00x"
+    single = measured["gpu-v2"].training.seconds_per_image
+    assert float(table["32 images a step"][:-1]) == pytest.approx(single / 2e-3, rel=0.01)
+    assert "32 images a step" not in outlook.ideas(now, measured)["idea"].to_list()
+
+
+def test_folding_an_upsampling_leaves_four_ninths_of_the_layer_behind_it():
+    """Conv4 and conv5 read upsampled planes; counted by hand for a network of one channel each."""
+    network = Architecture()
+    costs = {c.layer: c.flops for c in network.costs() if c.operation == "conv2d_forward"}
+    folded = {"conv4", "conv5"}
+    passes = {name: 2 if name == "conv1" else 3 for name in costs}  # no gradient for the images
+    kept = sum(passes[n] * f * (4 / 9 if n in folded else 1) for n, f in costs.items())
+    total = sum(passes[n] * f for n, f in costs.items())
+    assert np.isclose(outlook.folded_arithmetic(network), kept / total)
+
+
+def test_the_figure_has_a_stacked_bar_for_each_step():
+    found = outlook.budgets(rows())
+    axis = outlook.figure(found).axes[0]
+    widths = [patch.get_width() for patch in axis.patches]
+    assert np.allclose(sum(widths), 1e3 * sum(each.step for each in found))
+    assert [t.get_text() for t in axis.get_yticklabels()][-1].lower().startswith("gpu v2")
