@@ -151,6 +151,7 @@ def features(
     """Encode images into files of features: 8,192 numbers an image, 1.6 GB in memory for all."""
     from ae_core import features as files  # noqa: PLC0415
     from ae_core import training  # noqa: PLC0415
+    from ae_core.feature_files import SplitName  # noqa: PLC0415
 
     if phase:
         named(phase)
@@ -159,7 +160,7 @@ def features(
     dataset = sources.find(data)
     _describe(dataset)
     autoencoder, _ = training.restore(checkpoint, phase=phase, device=device, batch_size=batch_size)
-    splits: tuple[tuple[files.SplitName, int], ...] = (("train", images), ("test", test_images))
+    splits: tuple[tuple[SplitName, int], ...] = (("train", images), ("test", test_images))
     for split, count in splits:
         rows = files.stratified(getattr(dataset, split).labels, count)
         path = directory / f"{split}.{file_format}"
