@@ -24,9 +24,9 @@ from ae_core.errors import InputError
 VERSIONED = (*provenance.PACKAGES, "matplotlib", "seaborn", "pandas", "papermill", "ipykernel")
 MACHINERY = (
     *("book.py", "browser.py", "chapters.py", "pages.py", "printing.py", "site.py", "status.py"),
-    "__main__.py",
+    *("commands", "__main__.py"),
 )
-"""Modules that no chapter imports: a change there leaves outputs as they are."""
+"""What executes chapters and builds pages: a change there leaves outputs as they are."""
 Notebook = dict[str, Any]
 
 
@@ -145,9 +145,9 @@ def read(path: Path) -> Notebook:
 
 
 def digest_files(folder: Path, suffixes: tuple[str, ...], but: tuple[str, ...] = ()) -> str:
-    """One digest over names and contents of the files below `folder` with these suffixes."""
+    """One digest over the files below `folder` with these suffixes; `but` are names right in it."""
     wanted = (path for path in folder.rglob("*") if path.suffix in suffixes)
-    return digest_of((p for p in wanted if p.relative_to(folder).as_posix() not in but), folder)
+    return digest_of((p for p in wanted if p.relative_to(folder).parts[0] not in but), folder)
 
 
 def digest_of(paths: Iterable[Path], folder: Path) -> str:

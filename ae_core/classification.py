@@ -16,7 +16,8 @@ from ae_core.cifar10 import Identity
 from ae_core.device import Array, Host
 from ae_core.engines import Engine, open_engine
 from ae_core.errors import InputError
-from ae_core.features import FeatureError, Features, FeatureSource, load, select, stratified
+from ae_core.feature_files import FeatureError, Features, FeatureSource, load
+from ae_core.features import select, stratified
 from ae_core.least_squares import CHUNK, RbfLeastSquares
 from ae_core.provenance import Provenance
 from ae_core.records import (

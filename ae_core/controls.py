@@ -13,7 +13,8 @@ from ae_core.cifar10 import Dataset, normalise
 from ae_core.classification import classify
 from ae_core.device import Array
 from ae_core.engines import Engine
-from ae_core.features import Features, SplitName, encoded
+from ae_core.feature_files import Features, SplitName
+from ae_core.features import encoded
 from ae_core.records import ClassificationResult, ClassifierSettings
 
 Rows = dict[SplitName, npt.NDArray[np.integer]]

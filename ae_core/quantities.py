@@ -113,6 +113,11 @@ def seconds_of(record: ProfileRecord, operations: str) -> float:
     return sum(o.median for o in record.operations if o.operation in OPERATIONS[operations])
 
 
+def backward_over_forward(record: ProfileRecord) -> float:
+    """The time of backward convolutions over that of forward ones."""
+    return seconds_of(record, "backward convolutions") / seconds_of(record, "forward convolutions")
+
+
 def _step_time(phase: str, scale: float) -> Callable[[Records], Answer]:
     def of(records: Records) -> Answer:
         found = steps(records, phase)
@@ -153,10 +158,6 @@ def _milliseconds(operations: str) -> Callable[[ProfileRecord], Answer]:
 
 def _percent(operations: str) -> Callable[[ProfileRecord], Answer]:
     return lambda record: 100 * seconds_of(record, operations) / record.seconds
-
-
-def _backward_over_forward(record: ProfileRecord) -> Answer:
-    return seconds_of(record, "backward convolutions") / seconds_of(record, "forward convolutions")
 
 
 def _bound(record: ProfileRecord) -> Answer:
@@ -249,7 +250,7 @@ QUANTITIES: dict[str, Quantity] = {
         for kind in OPERATIONS
     },
     **{
-        f"{phase}: backward over forward": Quantity("x", _profiled(phase, _backward_over_forward))
+        f"{phase}: backward over forward": Quantity("x", _profiled(phase, backward_over_forward))
         for phase in GPU_PHASES
     },
     **{

@@ -26,7 +26,8 @@ from ae_core.errors import InputError
 from ae_core.model import Model
 from ae_core.provenance import Provenance
 
-Seconds = Annotated[FiniteFloat, Field(ge=0)]
+NonNegative = Annotated[FiniteFloat, Field(ge=0)]
+Seconds = NonNegative
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Classifier = Literal["svc", "library-svc", "least-squares"]
@@ -74,11 +75,11 @@ class EpochResult(Model):
     """One pass over the training images."""
 
     epoch: PositiveInt
-    loss: Annotated[FiniteFloat, Field(ge=0)]
+    loss: NonNegative
     """Mean over the images seen, each before the update it caused."""
     seconds: Seconds
     images: PositiveInt
-    trace: tuple[Annotated[FiniteFloat, Field(ge=0)], ...] = ()
+    trace: tuple[NonNegative, ...] = ()
     """Mean loss of successive equal parts of the epoch; none in records from before it was kept."""
 
 
@@ -88,7 +89,7 @@ class TestResult(Model):
     __test__ = False  # not one of pytest's
 
     images: PositiveInt
-    mse: Annotated[FiniteFloat, Field(ge=0)]
+    mse: NonNegative
     psnr: FiniteFloat
     """Mean over images of 10 log10(1 / MSE), in dB."""
     seconds: Seconds
@@ -300,11 +301,11 @@ class KernelFigures(Model):
     kernel: str
     grid: str
     seconds: Seconds
-    occupancy: Seconds
+    occupancy: NonNegative
     """Warps that were active, of those that a multiprocessor can hold: 0 to 1, over the launch."""
-    arithmetic: Seconds
+    arithmetic: NonNegative
     """Use of the multiprocessors' pipelines, of their peak: 0 to 1."""
-    memory_traffic: Seconds
+    memory_traffic: NonNegative
     """Use of caches and memory, of their peak: 0 to 1."""
     registers: PositiveInt
     """Per thread."""

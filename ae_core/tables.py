@@ -87,12 +87,9 @@ def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
     extrapolated.
     """
     plain = next((step for step in record.steps if step.name == "cpu"), None)
-    peers: dict[tuple[str, int], StepTime] = {}
-    for step in record.steps:
-        best = peers.get((step.device, step.threads))
-        as_exact = step.peer and step.precision == "float32"
-        if as_exact and (best is None or step.median < best.median):
-            peers[step.device, step.threads] = step
+    exact = (step for step in record.steps if step.peer and step.precision == "float32")
+    slowest_first = sorted(exact, key=lambda step: step.median, reverse=True)
+    peers = {(step.device, step.threads): step for step in slowest_first}
     rows = []
     for step in record.steps:
         low, median, high = (1e3 * t / step.batch_size for t in (step.low, step.median, step.high))

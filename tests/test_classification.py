@@ -29,7 +29,8 @@ from ae_core.classification import (
 )
 from ae_core.engines import ScikitLearn
 from ae_core.errors import InputError
-from ae_core.features import FeatureError, Features, encoded, extract, select, stratified
+from ae_core.feature_files import FeatureError, Features
+from ae_core.features import encoded, extract, select, stratified
 from ae_core.records import ClassificationRecord, ClassificationResult, ClassifierSettings
 from tests.conftest import SMALL
 

@@ -12,7 +12,8 @@ from ae_core.cifar10 import normalise
 from ae_core.classification import classify
 from ae_core.controls import latent, pooled, principal_components, raw_pixels, without_training
 from ae_core.engines import ScikitLearn
-from ae_core.features import Features, stratified
+from ae_core.feature_files import Features
+from ae_core.features import stratified
 from ae_core.records import ClassifierSettings
 from tests.conftest import SMALL
 

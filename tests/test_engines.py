@@ -11,14 +11,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from ae_core import engines, features, machine, phases
+from ae_core import engines, feature_files, machine, phases
 from ae_core.autoencoder import Autoencoder
 from ae_core.cifar10 import CLASSES, Identity
 from ae_core.classification import classify
 from ae_core.controls import latent, pooled, raw_pixels
 from ae_core.engines import Rapids, ScikitLearn, open_engine
 from ae_core.errors import InputError
-from ae_core.features import FeatureError, Features, FeatureSource, load, select
+from ae_core.feature_files import FeatureError, Features, FeatureSource, load
+from ae_core.features import select
 from ae_core.least_squares import RbfLeastSquares
 from ae_core.records import ClassifierSettings
 from ae_core.svc import OneVsOneSVC
@@ -138,7 +139,7 @@ def written(path, x, labels):
         classes=CLASSES,
         parameters_digest="0" * 64,
     )
-    with features._writing(path, source) as write:
+    with feature_files.writing(path, source) as write:
         for start in range(0, len(x), 50):
             here = slice(start, start + 50)
             write(np.arange(len(x))[here], labels[here], x[here])

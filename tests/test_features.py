@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ae_core import checkpoint as checkpoints
-from ae_core import features, phases, training
+from ae_core import feature_files, phases, training
 from ae_core.autoencoder import Autoencoder
 from ae_core.checkpoint import Checkpoint, TrainingState
 from ae_core.cifar10 import normalise
 from ae_core.engines import ScikitLearn
 from ae_core.errors import InputError
-from ae_core.features import FeatureError, encoded, extract, inspect, load, stratified
+from ae_core.feature_files import FeatureError, inspect, load
+from ae_core.features import encoded, extract, stratified
 from ae_core.records import TrainingSettings
 from tests.conftest import SMALL
 
@@ -39,7 +40,7 @@ def new_autoencoder(seed: int = 1) -> Autoencoder:
 @pytest.fixture
 def autoencoder(monkeypatch) -> Autoencoder:
     """Encodes for small blocks."""
-    monkeypatch.setattr(features, "BLOCK", 7)
+    monkeypatch.setattr(feature_files, "BLOCK", 7)
     return new_autoencoder()
 
 
@@ -98,7 +99,7 @@ def test_any_float_survives(autoencoder, dataset, tmp_path, monkeypatch, random,
 
 
 def test_all_images_are_encoded_by_default_in_blocks(autoencoder, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "BLOCK", 3000)
+    monkeypatch.setattr(feature_files, "BLOCK", 3000)
     calls = encode_to(monkeypatch, autoencoder, np.zeros((10_000, WIDTH), np.float32))
     extract(autoencoder, dataset, "test", tmp_path / "test.parquet")
     loaded = load(tmp_path / "test.parquet", ENGINE)
@@ -157,7 +158,7 @@ def test_a_file_is_read_block_by_block(whole, suffix):
 
 
 def test_reading_never_holds_the_features_twice(autoencoder, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "BLOCK", 100)
+    monkeypatch.setattr(feature_files, "BLOCK", 100)
     values = np.ones((10_000, WIDTH), np.float32)
     encode_to(monkeypatch, autoencoder, values)
     path = tmp_path / "test.parquet"

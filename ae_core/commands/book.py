@@ -1,0 +1,80 @@
+"""`book`: execute the chapters, build the HTML, print and pack it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ae_core.runs import Run
+
+app = typer.Typer(no_args_is_help=True, help="Execute the chapters and build the HTML.")
+
+ProfileOption = Annotated[str, typer.Option(help="A file of book/profiles, without .yml.")]
+EditionOption = Annotated[str | None, typer.Option(help="A folder of editions/, new or there.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option(help="Folder of built HTML. [default: _build/html]")
+]
+
+
+@app.command()
+def execute(
+    chapters: Annotated[list[str] | None, typer.Argument(help="Only these. [default: all]")] = None,
+    profile: ProfileOption = "quick",
+    edition: EditionOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Also those up to date.")] = False,
+) -> None:
+    """Execute the chapters that are missing or out of date, through papermill.
+
+    With --edition they are measured to be published, under the full profile, on a GPU.
+    """
+    from ae_core import book  # noqa: PLC0415
+
+    book.execute(_run(profile, edition), chapters or [], force=force)
+
+
+@app.command()
+def html(
+    profile: ProfileOption = "quick",
+    edition: EditionOption = None,
+) -> None:
+    """Build the HTML from executed chapters, warnings as errors, and check its links.
+
+    A run of this machine comes first and has every edition beside it, in tabs; with --edition the
+    HTML is made of what is published, and nothing needs to have been executed here.
+    """
+    from ae_core import runs, site  # noqa: PLC0415
+
+    first = _run(profile, edition)
+    print(f"open {site.build([first, *(run for run in runs.editions() if run != first)])}")
+
+
+@app.command()
+def make(profile: ProfileOption = "quick") -> None:
+    """Execute what is out of date, then build the HTML."""
+    execute(None, profile, None, force=False)
+    html(profile, None)
+
+
+@app.command()
+def pdf(html: HtmlOption = None) -> None:
+    """Print the built HTML as one PDF, through Chromium; code that pages fold is left out."""
+    from ae_core import printing  # noqa: PLC0415
+
+    print(f"open {printing.pdf(printing.built(html), printing.target('.pdf'))}")
+
+
+@app.command("zip")
+def zipped(html: HtmlOption = None) -> None:
+    """Pack the built HTML into an archive that opens from disk."""
+    from ae_core import printing  # noqa: PLC0415
+
+    print(f"made {printing.zipped(printing.built(html), printing.target('.zip'))}")
+
+
+def _run(profile: str, edition: str | None) -> Run:
+    from ae_core import runs  # noqa: PLC0415
+
+    return runs.edition(edition) if edition else runs.local(profile)

@@ -1,0 +1,93 @@
+"""`profile` and `bench`: where the time of a step goes, and how much it is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ae_core import sources
+from ae_core.commands.options import (
+    DataOption,
+    DeviceOption,
+    OutOption,
+    PhaseOption,
+    PhasesOption,
+    selected,
+)
+from ae_core.commands.output import save, writable
+from ae_core.phases import PHASES, named
+from ae_core.provenance import records_directory
+
+
+def profile(
+    phase: PhaseOption = "gpu-v2",
+    steps: Annotated[int, typer.Option(min=3, help="Steps to time each operation in.")] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
+    device: DeviceOption = "auto",
+    data: DataOption = None,
+    out: OutOption = None,
+) -> None:
+    """Time each operation of a training step; under Nsight the ranges have the same names.
+
+    On the emulator a small network is profiled, and only the counts mean something.
+    """
+    from ae_core import profiling, tables  # noqa: PLC0415
+
+    named(phase)
+    target = writable(out or records_directory() / f"profile_{phase}.json")
+    record = profiling.profile_operations(
+        phase,
+        sources.find(data),
+        images=max(16, batch_size),
+        steps=steps,
+        device=device,
+        batch_size=batch_size,
+    )
+    print(tables.profile(record).to_string(index=False))
+    save(record, target)
+
+
+def bench(
+    phase: PhasesOption = "all",
+    steps: Annotated[
+        int | None, typer.Option(min=3, help="Timed steps of each. [default: what --budget allows]")
+    ] = None,
+    budget: Annotated[float, typer.Option(min=0, help="Seconds for each; at least 30 steps.")] = 30,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
+    peer: Annotated[
+        str | None, typer.Option(help="Also time this library: torch (extra [peer]).")
+    ] = None,
+    device: DeviceOption = "auto",
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Also time steps as CUDA graphs (gpu-v1, gpu-v2).")
+    ] = False,
+    data: DataOption = None,
+    out: OutOption = None,
+) -> None:
+    """Time training steps: median, spread and n, with PyTorch's beside them if asked.
+
+    `cpu` selects both CPU phases; `all` selects CUDA phases only where there is a GPU.
+    """
+    from ae_core import benchmark, tables  # noqa: PLC0415
+
+    if peer not in (None, "torch"):
+        raise typer.BadParameter(f"expected torch, found {peer}", param_hint="--peer")
+    names = ["cpu", "cpu-parallel"] if phase == "cpu" else selected(phase)
+    if phase == "all":
+        names = benchmark.timeable()
+        if names != list(PHASES):
+            print("no NVIDIA GPU: timing the CPU's phases (an emulator's time says nothing)")
+    target = writable(out or records_directory() / f"benchmark_{phase}.json")
+    record = benchmark.benchmark(
+        names,
+        sources.find(data),
+        batch_size=batch_size,
+        steps=steps,
+        budget=budget,
+        device=device,
+        graph=graph,
+        with_torch=bool(peer),
+    )
+    print(tables.benchmark(record).to_string(index=False))
+    save(record, target)

@@ -1,0 +1,94 @@
+"""`train`: a training run, its checkpoint and its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ae_core import sources
+from ae_core.commands.options import (
+    DataOption,
+    DeviceOption,
+    OutOption,
+    PhaseOption,
+    SeedOption,
+    checked,
+)
+from ae_core.commands.output import describe, save, writable
+from ae_core.errors import InputError
+from ae_core.phases import named
+from ae_core.provenance import records_directory
+from ae_core.records import EpochResult, TrainingRecord, TrainingSettings
+
+
+def train(
+    phase: PhaseOption = "cpu-parallel",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 1,
+    images: Annotated[int, typer.Option(min=1, help="Training images, from the first.")] = 1000,
+    test_images: Annotated[int, typer.Option(min=0, help="Test images, from the first.")] = 10_000,
+    learning_rate: Annotated[float, typer.Option(help="Of plain SGD.")] = 0.002,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
+    initial_scale: Annotated[float, typer.Option(help="Of the initial weights, times He's.")] = 1,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Queue each step as one CUDA graph (gpu-v1, gpu-v2).")
+    ] = False,
+    data: DataOption = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Save weights and state here after each epoch.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from --checkpoint if it exists.")
+    ] = False,
+    out: OutOption = None,
+) -> None:
+    """Train the autoencoder, look at test images, and write a record."""
+    from ae_core.training import train as run  # noqa: PLC0415
+
+    named(phase)
+    if resume and not checkpoint:
+        raise InputError("--resume: expected --checkpoint with the file to go on from")
+    settings = checked(
+        TrainingSettings,
+        phase=phase,
+        epochs=epochs,
+        images=images,
+        test_images=test_images,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        initial_scale=initial_scale,
+        seed=seed,
+        graph=graph,
+    )
+    target = writable(out or records_directory() / f"training_{phase}.json")
+    dataset = sources.find(data)
+    describe(dataset)
+    _, record = run(
+        settings,
+        dataset,
+        device=device,
+        checkpoint=checkpoint,
+        existing="resume" if resume else "refuse",
+        on_epoch=_tell_epoch,
+    )
+    if record.test:
+        print(f"test ({record.test.images:,} images): MSE {record.test.mse:.5f}, ", end="")
+        print(f"PSNR {record.test.psnr:.2f} dB")
+    print(_memory(record))
+    save(record, target)
+
+
+def _tell_epoch(epoch: EpochResult) -> None:
+    print(f"epoch {epoch.epoch:3}: loss {epoch.loss:.5f}, {epoch.seconds:.1f} s", flush=True)
+
+
+def _memory(record: TrainingRecord) -> str:
+    memory = record.memory
+    text = f"memory: host peak {memory.host / 2**20:,.0f} MiB"
+    if memory.device is not None and memory.device_in_use is not None:
+        text += f", device peak {memory.device / 2**20:,.1f} MiB"
+        text += f", {memory.device_in_use / 2**20:,.1f} MiB in use at the end"
+    return text
