@@ -23,8 +23,8 @@ from ae_core.errors import InputError
 
 VERSIONED = (*provenance.PACKAGES, "matplotlib", "seaborn", "pandas", "papermill", "ipykernel")
 MACHINERY = (
-    *("book.py", "browser.py", "chapters.py", "pages.py", "printing.py", "site.py", "status.py"),
-    *("commands", "__main__.py"),
+    *("book.py", "browser.py", "chapters.py", "colab.py", "pages.py", "printing.py", "site.py"),
+    *("status.py", "commands", "__main__.py"),
 )
 """What executes chapters and builds pages: a change there leaves outputs as they are."""
 Notebook = dict[str, Any]

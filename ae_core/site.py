@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ae_core import chapters, pages
+from ae_core import chapters, colab, machine, pages
 from ae_core.chapters import BookError
 from ae_core.runs import Run
 
@@ -37,6 +37,7 @@ def build(runs: Sequence[Run]) -> Path:
     tabs = [{"label": r.title, "detail": r.detail, "place": place} for r, place in places.items()]
     for run, place in places.items():
         _build_one(run, html / place, tabs)
+    _write_for_colab(html / colab.FOLDER)
     names = [f"book/{chapter}" for chapter in ("index", *chapters.names())]
     expected = [f"{place}{name}" for place in places.values() for name in names]
     problems = list(pages.faults(html, expected))
@@ -75,3 +76,23 @@ def _build_one(run: Run, target: Path, tabs: Sequence[dict[str, str]]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     (aside / "_build" / "html").rename(target)
     shutil.rmtree(aside)
+
+
+def _write_for_colab(folder: Path) -> None:
+    """A copy of each chapter's source for Colab to open, if the repository is on GitHub."""
+    root = chapters.root()
+    repository = colab.repository(root)
+    commit = machine.output("git", "-C", str(root), "rev-parse", "HEAD")
+    if not commit or not repository or not repository.startswith(colab.GITHUB):
+        return
+    folder.mkdir()
+    first: dict[str, object] = {
+        "cell_type": "code", "id": "colab", "metadata": {}, "execution_count": None, "outputs": [],
+        "source": colab.first_cell(repository, commit),
+    }  # fmt: skip
+    for chapter in chapters.names():
+        notebook = chapters.read(chapters.source_path(chapter))
+        notebook["cells"].insert(0, first)
+        if not chapters.analyses(chapter):
+            notebook["metadata"]["accelerator"] = "GPU"  # the runtime that Colab then proposes
+        (folder / f"{chapter}.ipynb").write_text(json.dumps(notebook, indent=1), "utf8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -47,3 +48,10 @@ def make(root: Path) -> Path:
     write_chapter(root, "a", PARAMETERS, BODY)
     write_chapter(root, "b", "x: int = 1  # number", "print('b', x)")
     return root
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What a git command in this folder prints, whoever the user is."""
+    identity = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org")
+    command = ["git", "-C", str(root), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -6,12 +6,13 @@ import json
 import re
 import shutil
 
+import nbformat
 import pytest
 
 from ae_core import book, headline, machine, runs, site, status
 from ae_core.chapters import BookError
 from tests.conftest import ROOT
-from tests.small_book import PARAMETERS, quick, write_chapter
+from tests.small_book import PARAMETERS, git, quick, write_chapter
 
 RECORDING = """
 import os, pathlib
@@ -164,6 +165,9 @@ def test_sites_are_joined_page_by_page(edition, small_book, monkeypatch):
     (small_book / "book" / "index.md").write_text("# A small book\n")
     monkeypatch.setattr(machine, "gpu", lambda: None)
     book.execute(quick(), [])
+    git(small_book, "init")
+    git(small_book, "remote", "add", "origin", "git@github.com:o/r.git")
+    git(small_book, "commit", "--allow-empty", "-m", "all of it")
     first = site.build([quick(), edition])
     assert first == small_book / "_build" / "html" / "index.html"
     pages = {
@@ -180,6 +184,39 @@ def test_sites_are_joined_page_by_page(edition, small_book, monkeypatch):
         assert f"href='{twin}'" in nav
         assert re.search(rf"aria-current='page'>{current} <small>", nav)
         assert (pages[name].parent / twin).exists()
+    assert_buttons_lead_to_copies(small_book, texts.values())
+    git(small_book, "remote", "remove", "origin")
     alone = site.build([edition])
-    assert "<nav class='runs'" not in (alone.parent / "book" / "b.html").read_text()
+    text = (alone.parent / "book" / "b.html").read_text()
+    assert "<nav class='runs'" not in text
+    assert buttons(text) == {"download-source": "../_sources/book/b.ipynb"}
+    assert not (alone.parent / "colab").exists()
     assert json.loads((edition.executed("b")).read_text())["metadata"]["ae"]["execution"]
+
+
+def buttons(page: str) -> dict[str, str]:
+    """Where the links in a page's header lead, by name."""
+    found = re.findall(
+        r'<a href="([^"]*)" target="_blank"\s+class="btn btn-sm btn-([\w-]+?)-button', page
+    )
+    return {name: link for link, name in found}
+
+
+def assert_buttons_lead_to_copies(root, pages):
+    """Each page: to the repository, to its source, and to a copy of it with a cell in front."""
+    for page in pages:
+        assert buttons(page) == {
+            "source-repository": "https://github.com/o/r",
+            "colab": "https://colab.research.google.com/github/o/r/blob/gh-pages/colab/b.ipynb",
+            "download-source": "../_sources/book/b.ipynb",
+        }
+    site_root = root / "_build" / "html"
+    for chapter, accelerator in {"a": "GPU", "b": None}.items():
+        copy = nbformat.read(site_root / "colab" / f"{chapter}.ipynb", 4)
+        nbformat.validate(copy)
+        source = nbformat.read(root / "book" / f"{chapter}.ipynb", 4)
+        assert nbformat.read(site_root / "_sources" / "book" / f"{chapter}.ipynb", 4) == source
+        first, *others = copy.cells
+        assert others == source.cells
+        assert f'commit = "{git(root, "rev-parse", "HEAD")}"' in first.source
+        assert copy.metadata.get("accelerator") == accelerator
