@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ae_core import records, tables
+from ae_core import records, runs, tables
 from ae_core.chapters import BookError
 from ae_core.records import BenchmarkRecord, TrainingRecord
 from ae_core.runs import Run
@@ -17,6 +18,12 @@ GPU_BENCHMARK = "gpu_benchmark.json"
 GPU_TRAINING = "training_gpu-v2.json"
 SOURCES = ((GPU_BENCHMARK, GPU_TRAINING), (BENCHMARK, TRAINING))
 """Pairs of a benchmark and a training record, the best first."""
+MARKS = re.compile(
+    r"(?P<begin><!-- headline of editions/(?P<edition>\S+) -->)\n.*?"
+    r"(?P<end><!-- headline ends -->)",
+    re.DOTALL,
+)
+"""Around what a README has of an edition."""
 
 
 def markdown(run: Run, others: Sequence[Run] = ()) -> list[str]:
@@ -31,6 +38,19 @@ def markdown(run: Run, others: Sequence[Run] = ()) -> list[str]:
         lines += ["", f"**Published: {other.title}**, {other.detail}", ""]
         lines += of_records(*_paths(other))
     return lines
+
+
+def readme(text: str) -> str:
+    """A README with the table of the edition that its marks name, made anew between them.
+
+    Raises:
+        BookError: it has no such marks, or no edition of that name has the records.
+    """
+    found = MARKS.search(text)
+    if not found:
+        raise BookError(f"README: expected text between marks like {MARKS.pattern!r}, found none")
+    table = "\n".join(markdown(runs.edition(found["edition"]))).strip()
+    return text[: found.end("begin")] + f"\n{table}\n" + text[found.start("end") :]
 
 
 def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
@@ -52,7 +72,7 @@ def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
         "",
         f"Median training step with one image, measured {facts.created:%Y-%m-%d} on {facts.cpu}, "
         f"{facts.cores} cores{f' and {facts.gpu.model}' if facts.gpu else ''}; "
-        f"data: **{benchmark.dataset.label}**. ",
+        f"data: **{benchmark.dataset.label}**.",
     ]
     if training.test:
         lines += [

@@ -56,8 +56,9 @@ def budget(name: str, profile: ProfileRecord, step: float | None = None) -> Budg
     Args:
         name: of the phase.
         profile: of its kernels.
-        step: seconds of the median step, if another than the profile's: as a graph. Where kernels
-            overlap in it, it can take less than all of them one by one; then it has no gaps.
+        step: seconds of the median step, if another than the profile's: as a graph. Where it takes
+            less than its kernels one by one, it has no gaps, and what kernels take beyond their
+            floor is scaled to what is left.
     """
     if not profile.ceilings or profile.includes_launches:
         return None
@@ -68,8 +69,10 @@ def budget(name: str, profile: ProfileRecord, step: float | None = None) -> Budg
         part[0] += max(operation.median - least, 0.0)
         part[1] += min(operation.median, least)
     (convolutions, one), (rest, other) = parts[True], parts[False]
-    gaps = (step or profile.step.median) - profile.seconds
-    return Budget(name, max(gaps, 0.0), rest, convolutions, one + other)
+    floor, beyond = one + other, convolutions + rest
+    left = max((step or profile.step.median) - floor, 0.0)
+    scale = min(left / beyond, 1.0) if beyond else 1.0
+    return Budget(name, max(left - beyond, 0.0), rest * scale, convolutions * scale, floor)
 
 
 def budgets(rows: Mapping[str, Row]) -> list[Budget]:

@@ -35,7 +35,10 @@ def test_an_operation_that_beats_its_floor_has_nothing_beyond_it():
 def test_a_graph_has_its_own_step_and_the_kernels_of_its_phase():
     profile = handmade.profile("gpu-v2", 0.04)
     assert np.isclose(outlook.budget("graph", profile, 0.032).gaps, 2e-3)
-    assert outlook.budget("graph", profile, 0.029).gaps == 0
+    short = outlook.budget("graph", profile, 0.029)
+    assert short.gaps == 0
+    assert np.isclose(short.step, 29e-3)
+    assert np.isclose(short.convolutions / short.rest, 16 / 9.999)
 
 
 def test_what_cant_be_split_is_not():

@@ -59,6 +59,18 @@ def make(profile: ProfileOption = "quick") -> None:
 
 
 @app.command()
+def readme() -> None:
+    """Write the table of the edition that the README names into it, between its marks."""
+    from ae_core import chapters, headline  # noqa: PLC0415
+
+    path = chapters.root() / "README.md"
+    aside = path.with_suffix(".partial")
+    aside.write_text(headline.readme(path.read_text("utf8")), "utf8")
+    aside.replace(path)
+    print(f"wrote {path}")
+
+
+@app.command()
 def pdf(html: HtmlOption = None) -> None:
     """Print the built HTML as one PDF, through Chromium; code that pages fold is left out."""
     from ae_core import printing  # noqa: PLC0415

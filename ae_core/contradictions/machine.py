@@ -18,7 +18,7 @@ def _rate(a: Argument) -> str:
     epoch, forward, backward, final = a.said(
         "v2-epoch", "v2-forward", "v2-backward", "final-v2-epoch"
     )
-    a.add("rate over the epoch", work / epoch / 1e12, "TFLOP/s")
+    whole = a.add("rate over the epoch", work / epoch / 1e12, "TFLOP/s")
     a.add("rate of the forward pass", a.flops("forward convolutions") / forward / 1e9, "TFLOP/s")
     a.add("rate of the backward pass", a.flops("backward convolutions") / backward / 1e9, "TFLOP/s")
     rate = a.add("rate of the convolutions", work / (forward + backward) / 1e9, "TFLOP/s")
@@ -35,8 +35,9 @@ def _rate(a: Argument) -> str:
             f"of {name} reach {100 * ours / most:.1f} %."
         )
     return (
-        f"{text} The final edition's epoch as a whole asks for {rate / slow:.0f} times less; at "
-        f"that rate convolutions would hardly be bound by arithmetic, as the text says they are."
+        f"{text} The final edition's epoch asks for {whole / slow:.0f} times less than the text's. "
+        f"Unless most of it is no convolution, arithmetic does not bound it, as the text says it "
+        f"does."
     )
 
 

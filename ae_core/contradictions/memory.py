@@ -6,16 +6,6 @@ from ae_core.architecture import KERNEL
 from ae_core.contradictions.argument import COUNTED, Argument
 
 
-def _gpu(a: Argument) -> str:
-    megabytes, mebibytes = a.said("basic-memory", "basic-vram")
-    a.add("the first, in MiB", megabytes * 1e6 / 2**20, "MiB")
-    a.add("first over second", megabytes * 1e6 / 2**20 / mebibytes, "x")
-    return (
-        "They are near each other. What is counted (the buffers, or all that the process holds on "
-        "the card) and when, is told for neither, and so neither can be compared with ours."
-    )
-
-
 def _buffers(a: Argument) -> str:
     basic, v1, v2 = a.said("basic-vram", "v1-vram", "v2-vram")
     a.add("v2 saves, against v1", v1 - v2, "MiB")
@@ -32,6 +22,5 @@ def _buffers(a: Argument) -> str:
 
 
 ARGUMENTS = {
-    "GPU memory in two places": _gpu,
     "Buffers that v2 removes, and that were not there": _buffers,
 }

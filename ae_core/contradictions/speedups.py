@@ -41,8 +41,9 @@ def _v2(a: Argument) -> str:
     a.add("the division, by section 3.1's totals", v1 / v2, "x")
     a.said("final-v2-speedup")
     return (
-        "Again each division is right, and v2's side hardly changes: it is v1's total that does. "
-        "The final edition is nearest to the gain by the epoch."
+        "The divisions are right, the first to the digits that its epochs have. By the totals "
+        "v2's side stays the same: it is v1's that changes. The final edition is nearest to the "
+        "gain by the epoch."
     )
 
 

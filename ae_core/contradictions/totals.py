@@ -78,9 +78,12 @@ def _hours(a: Argument) -> str:
     epoch, images, all_images, total = a.said("cpu-epoch", "cpu-images", "images", "cpu-total")
     a.add("the total", total / 3600, "hours")
     a.add("one epoch of all images", epoch * all_images / images / 3600, "hours")
+    (final,) = a.said("final-cpu-epoch")
+    a.add("one epoch, by the final edition", final / 3600, "hours")
     return (
         "The summary says that the CPU takes several hours for the full data. The table says "
-        "nearly a week; one epoch, by the shorter time, takes less than an hour."
+        "nearly a week; one epoch, by the shorter time, takes less than an hour. By the final "
+        "edition an epoch takes several hours, and likely that was meant."
     )
 
 
