@@ -16,6 +16,8 @@ AGREES = 1.1
 """A figure agrees if it is off by this factor at most, either way."""
 NEAR = 2.0
 """Likewise for near; of classes that are named, one in so many must be the same."""
+CHANCE = 2.0
+"""Shares of counted images agree within so many standard errors of their difference."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,21 @@ class Row:
             return "not measured here"
         if self.claim.not_comparable:
             return self.claim.not_comparable
+        quantity = QUANTITIES.get(self.claim.measured or "")
+        counted = quantity.counted if quantity else 0
+        if counted and isinstance(self.ours, float) and self.claim.value is not None:
+            return "agrees" if by_chance(self.claim.value, self.ours, counted) else "differs"
         if self.ratio is not None:
             return verdict(self.ratio)
         ours = self.ours if isinstance(self.ours, tuple) else ()
         return verdict(len({*self.claim.names} & {*ours}) / len(self.claim.names))
+
+
+def by_chance(one: float, other: float, counted: int) -> bool:
+    """Whether two shares, in percent of so many images each, could be one share seen twice."""
+    share = (one + other) / 200
+    error = 100 * (2 * share * (1 - share) / counted) ** 0.5
+    return abs(one - other) <= CHANCE * error
 
 
 def verdict(ratio: float) -> str:

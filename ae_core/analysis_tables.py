@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from ae_core.analysis import (
     rows_of,
 )
 from ae_core.phases import title
-from ae_core.records import IMAGES_PER_EPOCH
+from ae_core.records import IMAGES_PER_EPOCH, BenchmarkRecord, ProfileRecord, Record, StepTime
 from ae_core.tables import digits
 
 
@@ -67,26 +67,47 @@ def beside(own: Records, published: Mapping[str, Records]) -> pd.DataFrame:
     return frame.rename(title).rename_axis("implementation").reset_index()
 
 
-def spread(rows: Sequence[Row]) -> pd.DataFrame:
+def spread(rows: Sequence[Row], records: Iterable[Record]) -> pd.DataFrame:
     """How far each step's time can be trusted: one row a phase or library that was timed.
 
-    The last column holds epochs that were measured as a whole against what the timed steps give.
+    Args:
+        rows: of the machine whose records these are.
+        records: all that a run measured: a phase may have been timed more than once.
     """
-    timed = [(row, row.step) for row in rows if row.step]
+    timed, everything = [(row, row.step) for row in rows if row.step], [*records]
     return pd.DataFrame(
         {
             "implementation": title(row.name),
             "on": row.unit,
             "steps": f"{step.n:,}",
             "median, ms": _digits(step.median, 1e3),
-            "80 % within": f"{_digits(step.low, 1e3)} to {_digits(step.high, 1e3)}",
+            "80 % within": _range(step.low, step.high),
             "mean over median": _digits(step.total / step.n / step.median),
-            "whole epoch over steps": ""
-            if row.extrapolated or row.per_epoch is None
-            else _digits(row.per_epoch / step.seconds_per_epoch),
+            "median in other runs": _others(step, everything),
+            "trained, ms an image": _digits(
+                row.training.seconds_per_image if row.training else None, 1e3
+            ),
         }
         for row, step in timed
     )
+
+
+def _others(step: StepTime, records: Sequence[Record]) -> str:
+    """The least and the most of the same phase's medians elsewhere in a run."""
+    found = [r.step for r in records if isinstance(r, ProfileRecord)]
+    found += [s for r in records if isinstance(r, BenchmarkRecord) for s in r.steps]
+    of = ("name", "device", "threads", "batch_size")
+    medians = [
+        s.median
+        for s in found
+        if s != step and all(getattr(s, field) == getattr(step, field) for field in of)
+    ]
+    return _range(min(medians), max(medians)) if medians else ""
+
+
+def _range(low: float, high: float) -> str:
+    ends = _digits(low, 1e3), _digits(high, 1e3)
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _digits(value: float | None, factor: float = 1.0) -> str:

@@ -13,7 +13,8 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.util import find_spec
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ae_core import machine
@@ -26,7 +27,7 @@ BRANCH = "gh-pages"
 GITHUB = "https://github.com/"
 REMOTE = re.compile(
     r"(?:(?:https?|ssh|git)://(?:[^@/]+@)?|[^@/:]+@)"  # a user, and a token, stay out
-    r"(?P<host>[\w-]+(?:\.[\w-]+)+)[:/](?P<path>[^\s:]+?)(?:\.git)?/?"
+    r"(?P<host>[\w-]+(?:\.[\w-]+)+)(?::\d+(?=/))?[:/](?P<path>[^\s:]+?)(?:\.git)?/?"
 )
 FRONT_END = ("jupyter", "ipython", "traitlets", "nbformat")
 """Colab has its own, older ones, and runs on them."""
@@ -87,8 +88,9 @@ def prepare() -> None:
     gpu = machine.gpu()
     _pip("--no-deps", "--editable", str(root))  # its dependencies would replace Colab's front end
     _pip(*needed(project["dependencies"]))
-    if gpu and not find_spec("cupy"):
-        _pip(*project["optional-dependencies"][f"cuda{_cuda()}"])
+    cupy = _cupy(project["optional-dependencies"]) if gpu else []
+    if cupy:
+        _pip(*cupy)
     importlib.invalidate_caches()
     os.chdir(root / "book")
     print(
@@ -109,6 +111,16 @@ def needed(dependencies: list[str]) -> list[str]:
         for found in dependencies
         if found.startswith("myst-nb") or not ("==" in found or found.startswith(FRONT_END))
     ]
+
+
+def _cupy(extras: dict[str, list[str]]) -> list[str]:
+    """What to install for the GPU: nothing where a CuPy is there that is new enough."""
+    for wanted in (extras["cuda12"], extras["cuda13"]):
+        name, least = wanted[0].split("[")[0], wanted[0].split(">=")[1]
+        with suppress(PackageNotFoundError):
+            there = version(name).split(".")[:2]
+            return [] if [*map(int, there)] >= [*map(int, least.split("."))] else wanted
+    return extras[f"cuda{_cuda()}"]
 
 
 def _cuda() -> int:

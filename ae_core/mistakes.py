@@ -23,7 +23,7 @@ class Mistake(Model):
     told: str
     found: str
     guard: str | None = None
-    """The test that fails if it comes back, `tests/`-relative file and name; None: no test can."""
+    """The test that watches for it, `tests/`-relative file and name; None: no test can."""
 
 
 def load(path: Path | None = None) -> list[Mistake]:
@@ -57,6 +57,6 @@ def summary() -> str:
     mistakes = load()
     watched = sum(mistake.guard is not None for mistake in mistakes)
     return (
-        f"{len(mistakes)} mistakes are told here; {watched} of them have a test that fails if they "
-        f"come back."
+        f"{len(mistakes)} mistakes are told here, most of them ours; {watched} have a test that "
+        f"watches for them."
     )

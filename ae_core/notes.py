@@ -123,14 +123,19 @@ def provenance(facts: Provenance, dataset: Identity, seed: int | None = None) ->
         seed: of initial weights and image order; None where a chapter tells of others' runs, whose
             duration is not its own either.
     """
-    machine = f"{facts.cpu}, {facts.cores} cores, {facts.memory_bytes / 2**30:.0f} GiB"
-    commit = facts.commit[:12] if facts.commit else "not from a checkout"
     own = {}
     if seed is not None:
         own["seed"] = str(seed)
         own["duration"] = f"{time.monotonic() - _STARTED:.0f} s for the chapter, up to here"
+    display(HTML(provenance_html("Where these numbers come from", facts, dataset, own)))
+
+
+def provenance_html(summary: str, facts: Provenance, dataset: Identity, own: dict[str, str]) -> str:
+    """A fold under `summary`: when, on what and from what something was made, with `own` rows."""
+    machine = f"{facts.cpu}, {facts.cores} cores, {facts.memory_bytes / 2**30:.0f} GiB"
+    commit = facts.commit[:12] if facts.commit else "not from a checkout"
     rows = {
-        "measured": f"{facts.created:%Y-%m-%d %H:%M} UTC",
+        "when": f"{facts.created:%Y-%m-%d %H:%M} UTC",
         "machine": machine,
         "GPU": f"{facts.gpu.model}, driver {facts.gpu.driver}" if facts.gpu else "none",
         "system": f"{facts.system}, Python {facts.python}",
@@ -144,11 +149,9 @@ def provenance(facts: Provenance, dataset: Identity, seed: int | None = None) ->
         f"<tr><th scope='row'>{name}</th><td>{html.escape(value)}</td></tr>"
         for name, value in rows.items()
     )
-    display(
-        HTML(
-            "<details class='provenance'><summary>Where these numbers come from</summary>"
-            f"<table class='table'>{lines}</table></details>"
-        )
+    return (
+        f"<details class='provenance'><summary>{summary}</summary>"
+        f"<table class='table'>{lines}</table></details>"
     )
 
 

@@ -37,8 +37,15 @@ class Budget:
     """Kernels other than convolutions, beyond their floor."""
     convolutions: float
     """Convolutions, beyond their floor."""
-    floor: float
-    """The least that the ceilings allow all kernels of the step, each at its best."""
+    rest_floor: float
+    """The least that the ceilings allow the other kernels, each at its best."""
+    convolutions_floor: float
+    """Likewise the convolutions."""
+
+    @property
+    def floor(self) -> float:
+        """Of all kernels."""
+        return self.rest_floor + self.convolutions_floor
 
     @property
     def step(self) -> float:
@@ -68,11 +75,18 @@ def budget(name: str, profile: ProfileRecord, step: float | None = None) -> Budg
         part = parts[operation.operation.startswith("conv2d")]
         part[0] += max(operation.median - least, 0.0)
         part[1] += min(operation.median, least)
-    (convolutions, one), (rest, other) = parts[True], parts[False]
-    floor, beyond = one + other, convolutions + rest
-    left = max((step or profile.step.median) - floor, 0.0)
+    (convolutions, convolutions_floor), (rest, rest_floor) = parts[True], parts[False]
+    beyond = convolutions + rest
+    left = max((step or profile.step.median) - convolutions_floor - rest_floor, 0.0)
     scale = min(left / beyond, 1.0) if beyond else 1.0
-    return Budget(name, max(left - beyond, 0.0), rest * scale, convolutions * scale, floor)
+    return Budget(
+        name=name,
+        gaps=max(left - beyond, 0.0),
+        rest=rest * scale,
+        convolutions=convolutions * scale,
+        rest_floor=rest_floor,
+        convolutions_floor=convolutions_floor,
+    )
 
 
 def budgets(rows: Mapping[str, Row]) -> list[Budget]:
@@ -104,32 +118,37 @@ def folded_arithmetic(architecture: Architecture) -> float:
 def ideas(
     now: Budget, rows: Mapping[str, Row], batched: TrainingRecord | None = None
 ) -> pd.DataFrame:
-    """One row an idea: what it takes away, and at most how many times as fast a step would be.
+    """One row an idea: what it takes away, and how many times as fast a step would be with that.
 
     Args:
         now: the step to be made faster.
         rows: of one machine; PyTorch's tell what tensor cores gave another program.
-        batched: a training of v2 with several images a step, if there is one.
+        batched: a training of v2 with several images a step, if there is one. It is held against
+            one with one image, as a graph if it was one.
     """
-    table = [
-        ("launch nothing from the host", "the gaps", now.without("gaps"), "bound"),
-        ("fuse what is not convolution", "its kernels", now.without("rest"), "bound"),
-        ("convolutions at their floor", "waiting within", now.without("convolutions"), "bound"),
-        ("all of it", "all but the floor", now.without("gaps", "rest", "convolutions"), "bound"),
+    perfect = [
+        ("fuse what is not convolution", "its kernels", now.without("rest", "rest_floor")),
+        ("convolutions at their floor", "waiting within", now.without("convolutions")),
+        ("all kernels at their floor", "waiting", now.without("gaps", "rest", "convolutions")),
     ]
-    graph, single = rows.get("PyTorch, graph"), rows.get("gpu-v2")
+    if now.gaps:
+        perfect.insert(0, ("launch nothing from the host", "the gaps", now.without("gaps")))
+    table = [(*row, "if it worked perfectly") for row in perfect]
+    graph = rows.get("PyTorch, graph")
     for name in ("TF32", "bf16"):
         other = rows.get(f"PyTorch, graph, {name}")
         if graph and graph.step and other and other.step:
             gain = graph.step.median / other.step.median
             table.append((f"tensor cores, {name}", "arithmetic", gain, "PyTorch, measured"))
+    of_graph = batched and batched.settings.graph
+    single = rows.get("gpu-v2, graph" if of_graph else "gpu-v2")
     if batched and single and single.training:
         gain = single.training.seconds_per_image / batched.seconds_per_image
         images = batched.settings.batch_size
-        table.append((f"{images} images a step", "waiting of all kinds", gain, "v2, measured"))
+        table.append((f"{images} images a step", "waiting for work", gain, "v2, measured"))
     return pd.DataFrame(
         [(*row[:2], f"{digits(row[2])}x", row[3]) for row in table],
-        columns=["idea", "takes away", "at most, or measured", "by"],
+        columns=["idea", "takes away", "times as fast", ""],
     )
 
 

@@ -7,6 +7,7 @@ published; in either a folder a chapter, with the executed copy and the records 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,15 @@ class Run:
 
         Of two with one name the later chapter's counts.
         """
+        return dict(self._stored())
+
+    def every_record(self) -> list[Record]:
+        """Likewise, with all of those that have one name."""
+        return [record for _, record in self._stored()]
+
+    def _stored(self) -> Iterator[tuple[str, Record]]:
         found = (p for c in chapters.names() for p in sorted(self.record_files(c)))
-        return {path.stem: records.load(path) for path in found}
+        return ((path.stem, records.load(path)) for path in found)
 
     def record_path(self, name: str) -> Path:
         """The record that some chapter wrote under this file name.

@@ -15,6 +15,9 @@ def markdown(run: Run, others: Sequence[Run] = ()) -> list[str]:
     lines: list[str] = []
     for each in (run, *others):
         lines += [f"**{each.title}**, {each.detail}", "", *tables.markdown(_rows(each)), ""]
+        found = [e for c in chapters.names() if (e := each.execution(c))]
+        minutes = sum(execution.seconds for execution in found) / 60
+        lines += [f"{len(found)} chapters, executed in {minutes:.1f} minutes.", ""]
     return lines
 
 

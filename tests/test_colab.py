@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import types
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ PREPARE = "def prepare():\n    print('prepared', __file__)\n"
         ("https://user:secret@github.com/o/r.git", "https://github.com/o/r"),
         ("git@github.com:o/r.git", "https://github.com/o/r"),
         ("ssh://git@github.com/o/r.name", "https://github.com/o/r.name"),
+        ("ssh://git@github.com:22/o/r.git", "https://github.com/o/r"),
         ("git@git.example.org:group/sub/r.git", "https://git.example.org/group/sub/r"),
         ("/srv/git.d/r.git", None),
         ("file:///srv/git.d/r.git", None),
@@ -115,15 +117,21 @@ def pip(monkeypatch) -> list[list[str]]:
     return asked
 
 
-def drivers(monkeypatch, told: str | None, cupy: bool) -> None:
+def drivers(monkeypatch, told: str | None, cupy: dict[str, str]) -> None:
     gpu = machine.Gpu("Tesla T4", "550.54", 2**34, "7.5") if told else None
     monkeypatch.setattr(machine, "gpu", lambda: gpu)
     monkeypatch.setattr(machine, "output", lambda *_: told)
-    monkeypatch.setattr(colab, "find_spec", lambda _: cupy or None)
+
+    def version(name: str) -> str:
+        if name not in cupy:
+            raise PackageNotFoundError
+        return cupy[name]
+
+    monkeypatch.setattr(colab, "version", version)
 
 
 def test_without_a_gpu_it_says_how_to_get_one(pip, monkeypatch, capsys):
-    drivers(monkeypatch, None, cupy=False)
+    drivers(monkeypatch, None, cupy={})
     colab.prepare()
     editable, dependencies = pip
     assert editable == ["--no-deps", "--editable", str(ROOT)]
@@ -136,13 +144,17 @@ def test_without_a_gpu_it_says_how_to_get_one(pip, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("told", "cupy", "installed"),
     [
-        ("CUDA Version: 12.4", False, "cupy-cuda12x"),
-        ("CUDA UMD Version: 13.3", False, "cupy-cuda13x"),
-        ("CUDA Version: 14.0", False, "cupy-cuda13x"),
-        ("CUDA Version: 12.4", True, None),
+        ("CUDA Version: 12.4", {}, "cupy-cuda12x"),
+        ("CUDA UMD Version: 13.3", {}, "cupy-cuda13x"),
+        ("CUDA Version: 14.0", {}, "cupy-cuda13x"),
+        ("CUDA Version: 12.4", {"cupy-cuda12x": "14.2.0"}, None),
+        ("CUDA Version: 13.0", {"cupy-cuda12x": "15.0"}, None),
+        ("CUDA Version: 13.0", {"cupy-cuda12x": "13.6.0"}, "cupy-cuda12x"),
     ],
 )
-def test_with_a_gpu_cupy_comes_if_it_is_missing(pip, monkeypatch, capsys, told, cupy, installed):
+def test_with_a_gpu_cupy_comes_if_it_is_missing_or_old(
+    pip, monkeypatch, capsys, told, cupy, installed
+):
     drivers(monkeypatch, told, cupy)
     colab.prepare()
     assert [asked[0].split("[")[0] for asked in pip[2:]] == ([installed] if installed else [])

@@ -137,6 +137,11 @@ def test_the_status_has_a_row_for_each_chapter_of_each_run(edition):
     )
     for missing, made in (here, there):
         assert set(missing[1:]) <= {"", " |"} and "Some Card" in made
+    took = sum(edition.execution(chapter).seconds for chapter in ("a", "b")) / 60
+    assert [line for line in lines if "minutes" in line] == [
+        "0 chapters, executed in 0.0 minutes.",
+        f"2 chapters, executed in {took:.1f} minutes.",
+    ]
 
 
 def test_the_current_run_is_named_by_the_environment(small_book, monkeypatch):
@@ -184,6 +189,10 @@ def test_sites_are_joined_page_by_page(edition, small_book, monkeypatch):
         assert f"href='{twin}'" in nav
         assert re.search(rf"aria-current='page'>{current} <small>", nav)
         assert (pages[name].parent / twin).exists()
+        made = re.search(r"How this page was made.*?</details>", texts[name], re.S).group()
+        assert "papermill book/b.ipynb out.ipynb" in made
+        assert re.search(r"duration</th><td>\d+ s<", made)
+        assert ("Some Card" in made) == (name == "there")
     assert_buttons_lead_to_copies(small_book, texts.values())
     git(small_book, "remote", "remove", "origin")
     alone = site.build([edition])

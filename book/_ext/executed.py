@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sphinx.util import logging
 
-from ae_core import chapters, runs
+from ae_core import chapters, notes, runs
 
 log = logging.getLogger(__name__)
 
@@ -13,12 +13,29 @@ log = logging.getLogger(__name__)
 def show_outputs(app, docname, source):
     if Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
+    run, chapter = runs.current(), Path(docname).name
     try:
-        notebook = runs.current().with_outputs(Path(docname).name)
+        notebook = run.with_outputs(chapter)
     except chapters.BookError as error:
         log.warning("%s", error, location=docname, type="book", subtype="stale")
         return
+    execution = run.execution(chapter)
+    if execution and not tells_its_duration(notebook):
+        text = notes.provenance_html(
+            "How this page was made",
+            execution.provenance,
+            execution.dataset,
+            {"duration": f"{execution.seconds:.0f} s"},
+        )
+        notebook["cells"].append({"cell_type": "markdown", "metadata": {}, "source": text})
     source[0] = json.dumps(notebook)
+
+
+def tells_its_duration(notebook):
+    """Chapters that train tell it with their seed; others measure nothing, or tell of others."""
+    outputs = (o for cell in chapters.code_cells(notebook) for o in cell["outputs"])
+    pages = ("".join(o.get("data", {}).get("text/html", "")) for o in outputs)
+    return any("<th scope='row'>duration</th>" in page for page in pages)
 
 
 def setup(app):
