@@ -352,3 +352,19 @@ def test_a_run_of_one_phase_and_none_can_be_drawn():
             analysis_figures.memory,
         ):
             figures.svg(draw(rows))
+
+
+def test_a_steps_spread_stands_beside_what_other_runs_and_training_took():
+    """v2: 10 ms in the large benchmark, 16 in its profile, 1,220 s over two epochs in training."""
+    run = handmade.gpu_run()
+    rows = analysis.one_machine(analysis.phases(run, {}))
+    frame = analysis_tables.spread([*rows.values()], run.values()).set_index("implementation")
+    v2 = frame.loc["GPU v2, implicit GEMM"]
+    assert v2["median, ms"] == "10.0" and v2["80 % within"] == "9.00 to 15.0"
+    assert v2["mean over median"] == "1.25"
+    assert v2["median in other runs"] == "16.0"
+    assert v2["trained, ms an image"] == "12.2"
+    loops = frame.loc["CPU loops, one thread"]
+    assert loops["median in other runs"] == "9,000"  # of one thread; its profile has four
+    alone = frame.loc["GPU v1, batched"]
+    assert alone["median in other runs"] == alone["trained, ms an image"] == ""

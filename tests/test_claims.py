@@ -433,6 +433,21 @@ def test_the_classifier_counts_on_all_photographs_only():
         assert ask("SVM: training", classification_controls=other) is None
 
 
+def test_an_accuracy_over_seeds_is_their_mean():
+    one = classification()
+    (result,) = [r for r in one.results if r.features == quantities.REPORTS_ENCODER][:1]
+    swapped = (result.confusion[1], result.confusion[0], *result.confusion[2:])
+    other = result.model_copy(update={"seed": 1, "confusion": swapped})
+    records = {"classification_controls": one.model_copy(update={"results": (*one.results, other)})}
+    found = quantities.svms(records, quantities.REPORTS_ENCODER)
+    assert [r.seed for r in found] == [0, 1]
+    accuracies = [r.test_accuracy for r in found]
+    assert accuracies[0] != accuracies[1]
+    mean = quantities.svm_accuracy(records, quantities.REPORTS_ENCODER)
+    assert mean == pytest.approx(sum(accuracies) / 2)
+    assert quantities.svm_accuracy(records, "smells") is None
+
+
 ALL_RECORDS = {
     "gpu_benchmark": benchmark(step("cpu", 0.5)),
     "profile_gpu-v2": profile("gpu-v2"),
