@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 # one, the compiler alone, to check that kernels compile.
 CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA \(UMD \)\{0,1\}Version: *\([0-9]*\).*/\2/p')
 EXTRAS := dev,$(if $(CUDA),$(shell [ $(CUDA) -ge 13 ] && echo cuda13 || { [ $(CUDA) -eq 12 ] && echo cuda12 || echo nvrtc; }),nvrtc)
+PARALLEL := -n auto --dist worksteal
 READY := $(VENV)/ready-$(EXTRAS)
 
 .PHONY: book test lab edition html browse pdf zip clean
@@ -27,7 +28,7 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 edition: $(READY)
 	@[ "$(NAME)" ] || { echo "expected a name for the edition: make edition NAME=h100"; exit 1; }
@@ -38,7 +39,7 @@ html: $(READY)
 	$(BIN)/python -m ae_core book html --edition $(EDITION)
 
 browse: $(READY)
-	AE_HTML=_build/html $(BIN)/python -m pytest tests/browser
+	AE_HTML=_build/html $(BIN)/python -m pytest $(PARALLEL) tests/browser
 
 pdf zip: $(READY)
 	$(BIN)/python -m ae_core book $@

@@ -21,10 +21,14 @@ INSIDE = ("data:", "blob:", "about:")
 
 @dataclass(frozen=True)
 class Theirs:
-    """A finding that is not ours to mend: axe's rule, part of the element's HTML, and why."""
+    """A finding that is not ours to mend."""
 
     rule: str
+    """Axe's."""
     html: str
+    """Part of the element's."""
+    page: str
+    """One that shows it, from the site's root."""
     reason: str
 
 

@@ -94,7 +94,7 @@ def test_a_switch_that_does_nothing_is_found(look):
 
 def test_what_is_another_s_is_let_pass_where_listed_and_noted(look):
     page = look(body="<button class='a'></button><button class='b'></button>")
-    listed, used = Theirs("button-name", 'class="a"', "the theme's"), set()
+    listed, used = Theirs("button-name", 'class="a"', "page.html", "the theme's"), set()
     (fault,) = page.barriers([listed], used)
     assert 'class="b"' in fault
     assert used == {listed}
