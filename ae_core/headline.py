@@ -78,7 +78,7 @@ def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
         lines += [
             f"After {len(training.epochs)} epochs over {training.settings.images:,} images, the "
             f"mean squared error on {training.test.images:,} test images was "
-            f"{training.test.mse:.4f} ({training.test.psnr:.1f} dB)."
+            f"{training.test.mse:.4f}, and the mean of their PSNRs {training.test.psnr:.1f} dB."
         ]
     return lines
 
