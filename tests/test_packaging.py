@@ -121,17 +121,23 @@ def test_nothing_heavy_or_optional_is_imported_with_the_package():
     ],
 )
 def test_make_picks_the_cuda_extra_by_the_driver(tmp_path, answer, extras):
-    """What `make` would install, without installing it."""
+    """What `make` would install, without installing it; an edition is measured with more."""
+    assert installed(tmp_path, answer, "test") == extras
+    more = extras.replace("cuda13]", "cuda13,rapids,peer]")
+    assert installed(tmp_path, answer, "edition", "NAME=x") == more
+
+
+def installed(tmp_path, answer: str | None, *goal: str) -> str:
     if answer:
         (tmp_path / "nvidia-smi").write_text(f'#!/bin/sh\necho "{answer}"\n')
         (tmp_path / "nvidia-smi").chmod(0o755)
     done = subprocess.run(
-        ["make", "--dry-run", "--always-make", "test"],
+        ["make", "--dry-run", "--always-make", *goal],
         cwd=ROOT, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    (installed,) = re.findall(r"--editable '(.*)'", done.stdout)
-    assert installed == extras
+    (extras,) = re.findall(r"--editable '(.*)'", done.stdout)
+    return str(extras)
 
 
 def test_the_readmes_links_lead_somewhere():
