@@ -217,10 +217,13 @@ def test_mistakes_are_told_in_a_sentence(dataset, arguments, told, tmp_path, mon
 def test_ctrl_c_ends_cleanly_and_training_goes_on_later(on_data, tmp_path):
     checkpoint = tmp_path / "w.safetensors"
     arguments = ["train", "--images", "40", "--test-images", "0", "--epochs", "500", *on_data]
+    # Tests that a shell started in the background ignore SIGINT, and their children would as well.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "ae_core", *arguments, "--checkpoint", str(checkpoint)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 100
     while not checkpoint.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
