@@ -48,7 +48,10 @@ def readme(text: str) -> str:
     """
     found = MARKS.search(text)
     if not found:
-        raise BookError(f"README: expected text between marks like {MARKS.pattern!r}, found none")
+        raise BookError(
+            "README: expected text between <!-- headline of editions/NAME --> and "
+            "<!-- headline ends -->, found no such marks"
+        )
     table = "\n".join(markdown(runs.edition(found["edition"]))).strip()
     return text[: found.end("begin")] + f"\n{table}\n" + text[found.start("end") :]
 

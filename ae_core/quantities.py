@@ -33,6 +33,8 @@ BENCHMARKS = ("gpu_benchmark", "cpu_benchmark")
 REPORTS_ENCODER = "trained encoder, one image a step"
 """The features that the report's recipe gives."""
 TEST_IMAGES = 10_000
+TRAINING_IMAGES = 10_000
+"""That a training accuracy is of, out of all (`classification.classify`)."""
 BOUND = 0.5
 """Part of a ceiling from which on a kernel is called bound by it."""
 OPERATIONS = {
@@ -290,7 +292,7 @@ QUANTITIES: dict[str, Quantity] = {
     },
     "SVM: training": Quantity("s", _classified(lambda r: r.fit_seconds)),
     "SVM: accuracy on training images": Quantity(
-        "%", _classified(lambda r: 100 * r.train_accuracy), counted=TEST_IMAGES
+        "%", _classified(lambda r: 100 * r.train_accuracy), counted=TRAINING_IMAGES
     ),
     "SVM: accuracy on test images": Quantity(
         "%", _classified(lambda r: 100 * r.test_accuracy), counted=TEST_IMAGES

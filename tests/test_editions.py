@@ -43,5 +43,5 @@ def test_the_readme_tells_its_editions_figures():
 
 
 def test_a_readme_without_marks_is_refused():
-    with pytest.raises(BookError, match="expected text between marks"):
+    with pytest.raises(BookError, match="expected text between <!-- headline of"):
         headline.readme("# Title\n")
