@@ -1,0 +1,205 @@
+"""Files that are whole or absent, written by one process at a time, with no litter.
+
+What is being written lies in a folder of drafts beside its target, `.NAME.ae-draft`. The process
+that writes holds a lock on that folder (`flock`), which ends with the process, however it ends. So
+the folder tells all that others need. Locked: somebody is writing this target. Not locked: a
+process died, and the next one that writes something there removes what it left.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from ae_core.errors import InputError
+
+SUFFIX = ".ae-draft"
+REPLACED = "replaced"
+"""Among the drafts: an old folder, while the new one takes its place."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_claims: dict[Path, Path] = {}
+"""The targets that this process has claimed, and the folders of their drafts."""
+_scratch = count()
+
+
+class BusyError(InputError):
+    """Another process is writing the same file or folder."""
+
+
+class UnwritableError(InputError):
+    """A file or folder can't be written: says which, why, and what to do."""
+
+
+@contextmanager
+def replacing(target: str | Path, *, wait: bool = True) -> Iterator[Path]:
+    """A path to write a file or folder at, which takes the place of `target` when the block ends.
+
+    If the block fails, or the process dies in it, `target` stays as it was.
+
+    Args:
+        target: the file or folder; the folders above it are made if need be.
+        wait: for another process that is writing it. If false, that is an error.
+
+    Raises:
+        BusyError: another process is writing it.
+        UnwritableError: no room, no permission, or a read-only file system.
+    """
+    target = Path(target)
+    with claimed(target, wait=wait) as drafts, naming(target):
+        draft = drafts / target.name
+        yield draft
+        if draft.is_dir():
+            if target.exists():
+                target.rename(drafts / REPLACED)
+            draft.rename(target)
+            shutil.rmtree(drafts / REPLACED, ignore_errors=True)
+        else:
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())  # the bytes before the name, should the machine fail
+            draft.replace(target)
+
+
+@contextmanager
+def claimed(target: str | Path, *, wait: bool = False) -> Iterator[Path]:
+    """The sole right to write `target` until the block ends; yields an empty folder for drafts.
+
+    The folder lies beside `target`, so that a rename puts a draft in its place. Within the block
+    this process may claim the same target again, and gets the same folder.
+
+    Args:
+        target: a file or folder, there or not.
+        wait: for another process that has it. If false, that is an error.
+
+    Raises:
+        BusyError: another process has it.
+        UnwritableError: nothing can be written beside it.
+    """
+    target = Path(os.path.abspath(target))
+    if target in _claims:
+        yield _claims[target]
+        return
+    drafts = target.with_name(f".{target.name}{SUFFIX}")
+    with naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent)
+        lock = _locked(drafts, wait)
+    _claims[target] = drafts
+    try:
+        yield drafts
+    finally:
+        del _claims[target]
+        with suppress(OSError):
+            _empty(drafts)
+            drafts.rmdir()
+        os.close(lock)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """An empty folder for temporary files, with a short path; gone when the block ends."""
+    name = f"{os.getpid()}-{next(_scratch)}"
+    with claimed(Path(tempfile.gettempdir(), name), wait=True) as folder:
+        yield folder
+
+
+def sweep(folder: Path) -> None:
+    """Remove the drafts that dead processes left in `folder`; those of live ones stay."""
+    for drafts in folder.glob(f".*{SUFFIX}"):
+        with suppress(OSError):  # another user's, or another process is faster
+            lock = os.open(drafts, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _empty(drafts)
+                drafts.rmdir()
+            finally:
+                os.close(lock)
+
+
+@contextmanager
+def naming(target: Path) -> Iterator[None]:
+    """Errors of writing `target` say so: what can't be written, why, and what to do.
+
+    Raises:
+        UnwritableError: in place of the system's error.
+    """
+    try:
+        yield
+    except OSError as error:
+        beside = not error.filename or str(target.parent) in str(error.filename)
+        if error.errno in FULL:
+            remedy = "make room there, or name another place"
+        elif error.errno in FORBIDDEN and beside:
+            remedy = "allow it, or name another place"
+        else:
+            raise
+        reason = os.strerror(error.errno)
+        raise UnwritableError(f"{target}: can't be written: {reason}: {remedy}") from error
+
+
+def _locked(drafts: Path, wait: bool) -> int:
+    """A descriptor that holds the lock on a folder, made if need be, and emptied."""
+    while True:
+        drafts.mkdir(mode=0o700, exist_ok=True)
+        try:
+            lock = os.open(drafts, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # its owner has just finished
+            continue
+        try:
+            _lock(lock, drafts, wait)
+            if _is_at(lock, drafts):  # else its owner finished while this process waited
+                _empty(drafts)
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+
+
+def _lock(lock: int, drafts: Path, wait: bool) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        target = _target(drafts)
+        if not wait:
+            raise BusyError(
+                f"{target}: another process is writing it: wait for it to end, or name another"
+            ) from None
+        if sys.stderr.isatty():
+            print(f"{target}: waiting for another process that is writing it", file=sys.stderr)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        # Some network file systems have no locks. Two at once then go unnoticed there.
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            raise
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _empty(drafts: Path) -> None:
+    """Remove what a dead process left, but for a folder that it was about to replace."""
+    replaced, target = drafts / REPLACED, _target(drafts)
+    if replaced.exists() and not target.exists():
+        replaced.rename(target)
+    for path in drafts.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _target(drafts: Path) -> Path:
+    return drafts.with_name(drafts.name.removeprefix(".").removesuffix(SUFFIX))

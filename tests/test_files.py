@@ -1,0 +1,172 @@
+"""Writing: whole or absent, one process at a time, no litter. Other processes are real ones."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ae_core import files
+from ae_core.files import BusyError, UnwritableError
+
+HOLD = """
+import sys
+from ae_core import files
+with files.claimed(sys.argv[1]) as drafts:
+    (drafts / "half").write_text("half a file")
+    (drafts / "folder").mkdir()
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A process that has claimed a target and waits, with drafts written."""
+    started = []
+
+    def start(target: Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(target)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(process)
+        assert process.stdout.readline() == "claimed\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_takes_its_place_when_the_block_ends(tmp_path):
+    target = tmp_path / "new" / "x.txt"
+    for text in ("first", "second"):
+        with files.replacing(target) as draft:
+            draft.write_text(text)
+            assert names(target.parent) == [".x.txt.ae-draft", *["x.txt"] * (text == "second")]
+        assert target.read_text() == text
+        assert names(target.parent) == ["x.txt"]
+
+
+def test_a_folder_takes_the_place_of_an_old_one(tmp_path):
+    for name in ("a", "b"):
+        with files.replacing(tmp_path / "made") as draft:
+            draft.mkdir()
+            (draft / name).write_text(name)
+        assert names(tmp_path) == ["made"]
+        assert names(tmp_path / "made") == [name]
+
+
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path):
+    target = tmp_path / "x.txt"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError), files.replacing(target) as draft:
+        draft.write_text("half")
+        raise ZeroDivisionError
+    assert target.read_text() == "old"
+    assert names(tmp_path) == ["x.txt"]
+
+
+def test_a_claim_within_a_claim_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with files.claimed(tmp_path / "x") as outer:
+        with files.claimed("x") as inner:
+            assert inner == outer
+        with files.replacing(tmp_path / "x") as draft:
+            draft.write_text("x")
+        assert outer.is_dir()
+    assert names(tmp_path) == ["x"]
+
+
+def test_another_process_is_refused_and_named(tmp_path, other):
+    other(tmp_path / "x")
+    with pytest.raises(BusyError, match=rf"{tmp_path}/x: another process is writing it: wait"):
+        files.claimed(tmp_path / "x").__enter__()
+    with files.replacing(tmp_path / "y", wait=False) as draft:
+        draft.write_text("y")
+    assert names(tmp_path) == [".x.ae-draft", "y"]  # a live process's drafts stay
+
+
+def test_who_waits_goes_on_when_the_other_has_finished(tmp_path, other):
+    process = other(tmp_path / "x")
+    waiting = subprocess.Popen([sys.executable, "-c", HOLD.replace("argv[1]", "argv[1], wait=True"),
+        str(tmp_path / "x")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
+    process.communicate("")
+    assert waiting.communicate("")[0] == "claimed\n"
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("again", ["x", "y"])
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, other, again):
+    process = other(tmp_path / "x")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (tmp_path / ".mine.partial").write_text("not ours")
+    assert names(tmp_path / ".x.ae-draft") == ["folder", "half"]
+    with files.replacing(tmp_path / again) as draft:
+        draft.write_text("whole")
+    assert names(tmp_path) == [".mine.partial", again]
+
+
+def test_a_folder_that_was_being_replaced_when_the_process_died_comes_back(tmp_path):
+    left = tmp_path / ".made.ae-draft" / files.REPLACED
+    left.mkdir(parents=True)
+    (left / "result").write_text("of hours")
+    files.sweep(tmp_path)
+    assert (tmp_path / "made" / "result").read_text() == "of hours"
+    assert names(tmp_path) == ["made"]
+
+
+def test_an_old_folder_comes_back_where_the_new_one_can_not_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "result").write_text("of hours")
+    with pytest.raises(UnwritableError), files.replacing(tmp_path / "made") as draft:
+        draft.mkdir()
+        rename = Path.rename
+
+        def failing(path: Path, to: Path) -> Path:
+            if path == draft:
+                raise OSError(errno.ENOSPC, "full")
+            return rename(path, to)
+
+        monkeypatch.setattr(Path, "rename", failing)
+    assert (tmp_path / "made" / "result").read_text() == "of hours"
+    assert names(tmp_path) == ["made"]
+
+
+def test_scratch_is_private_short_and_gone_afterwards():
+    with files.scratch() as one, files.scratch() as two:
+        assert one != two
+        assert one.stat().st_mode & 0o777 == 0o700
+        assert len(str(one / "kernel-12345")) < 100  # a socket's path has 107 characters at most
+    assert not one.exists() and not two.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_what_cannot_be_written_is_named_with_the_remedy(tmp_path, number):
+    told = rf"{tmp_path}/x: can't be written: {os.strerror(number)}: .*name another place"
+    with pytest.raises(UnwritableError, match=told), files.replacing(tmp_path / "x"):
+        raise OSError(number, os.strerror(number))
+    assert names(tmp_path) == []
+
+
+def test_an_input_that_cannot_be_read_is_not_called_unwritable(tmp_path):
+    with pytest.raises(PermissionError, match="/elsewhere"), files.replacing(tmp_path / "x"):
+        raise PermissionError(errno.EACCES, "denied", "/elsewhere/input")
+
+
+def test_a_parent_that_is_a_file_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"), files.replacing(tmp_path / "file" / "x"):
+        pass
