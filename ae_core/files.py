@@ -53,7 +53,7 @@ def replacing(target: str | Path, *, wait: bool = True) -> Iterator[Path]:
         BusyError: another process is writing it.
         UnwritableError: no room, no permission, or a read-only file system.
     """
-    target = Path(target)
+    target = Path(target).resolve()
     with claimed(target, wait=wait) as drafts, naming(target):
         draft = drafts / target.name
         yield draft
@@ -83,7 +83,7 @@ def claimed(target: str | Path, *, wait: bool = False) -> Iterator[Path]:
         BusyError: another process has it.
         UnwritableError: nothing can be written beside it.
     """
-    target = Path(os.path.abspath(target))
+    target = Path(target).resolve()  # a link stays, and what it leads to is replaced
     if target in _claims:
         yield _claims[target]
         return

@@ -170,3 +170,13 @@ def test_a_parent_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"), files.replacing(tmp_path / "file" / "x"):
         pass
+
+
+def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "x")
+    with files.replacing(tmp_path / "link") as draft:
+        draft.write_text("new")
+    assert (tmp_path / "disk" / "x").read_text() == "new"
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "disk") == ["x"]
