@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit, prange
+from numba import prange
 
 from ae_core.device import Array, Host
+from ae_core.phases.compiled import compiled
 
 
 def conv2d_forward(x: Array, weights: Array, y: Array) -> None:
@@ -187,7 +188,7 @@ def sgd(parameters: Array, gradients: Array, learning_rate: float) -> None:
 
 
 def _compiled(loops: Any) -> Any:
-    return staticmethod(njit(cache=True)(loops))
+    return staticmethod(compiled(loops))
 
 
 class CpuLoops:

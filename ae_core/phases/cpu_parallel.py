@@ -9,7 +9,8 @@ Three changes to the convolutions, none to the mathematics:
 3. All nine taps are summed in one pass, so that a partial sum is loaded and stored once per
    input channel, not nine times.
 
-Each output plane belongs to one thread: results don't depend on the number of threads.
+Each sum belongs to one thread, and its order stands in the source (`fixed_order`): results have the
+same bits for any number of threads, on any processor, whether just compiled or from the cache.
 """
 
 from __future__ import annotations
@@ -17,18 +18,16 @@ from __future__ import annotations
 from types import FunctionType
 from typing import Any
 
-import numba
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from ae_core.device import Array, Host
 from ae_core.phases import cpu_loops
+from ae_core.phases.compiled import compiled_parallel, start_threads
+from ae_core.phases.fixed_order import LANES, fma, nine_sums
 
-FAST_MATH = {"contract", "reassoc", "nsz"}
-"""Fused multiply-adds and reordered sums; NaN and infinity keep their meaning."""
 
-
-@njit(parallel=True, cache=True)
+@compiled_parallel
 def pad(x: Array, padded: Array) -> None:
     """Copy planes `(N, C, H, W)` into the middle of `(N, C, (H+2)*(W+2)+2)`; the border is zero."""
     N, C, H, W = x.shape
@@ -40,7 +39,7 @@ def pad(x: Array, padded: Array) -> None:
             padded[n, c, (i + 1) * S + 1 : (i + 1) * S + 1 + W] = x[n, c, i]
 
 
-@njit(parallel=True, cache=True, fastmath=FAST_MATH)
+@compiled_parallel
 def correlate(padded: Array, weights: Array, rows: Array, y: Array) -> None:
     """y[n,k] = sum over c of plane c correlated with weights[k,c]; `rows` holds W+2 wide sums.
 
@@ -63,15 +62,15 @@ def correlate(padded: Array, weights: Array, rows: Array, y: Array) -> None:
             w10, w11, w12 = w[1, 0], w[1, 1], w[1, 2]
             w20, w21, w22 = w[2, 0], w[2, 1], w[2, 2]
             for p in range(M):
-                top = w00 * above[p] + w01 * above[p + 1] + w02 * above[p + 2]
-                middle = w10 * level[p] + w11 * level[p + 1] + w12 * level[p + 2]
-                bottom = w20 * below[p] + w21 * below[p + 1] + w22 * below[p + 2]
+                top = fma(w02, above[p + 2], fma(w01, above[p + 1], w00 * above[p]))
+                middle = fma(w12, level[p + 2], fma(w11, level[p + 1], w10 * level[p]))
+                bottom = fma(w22, below[p + 2], fma(w21, below[p + 1], w20 * below[p]))
                 out[p] += top + middle + bottom
         for i in range(H):
             y[n, k, i] = out[i * S : i * S + W]
 
 
-@njit(parallel=True, cache=True, fastmath=FAST_MATH)
+@compiled_parallel
 def correlate_pairs(padded_x: Array, padded_dy: Array, dw: Array, W: int) -> None:
     """dw[k,c] = the nine sums of dy[k] times a shifted x[c]; dy's border cancels the margins."""
     N, C, _ = padded_x.shape
@@ -86,7 +85,12 @@ def correlate_pairs(padded_x: Array, padded_dy: Array, dw: Array, W: int) -> Non
                 level = padded_x[n, c, S : S + M + 2]
                 below = padded_x[n, c, 2 * S : 2 * S + M + 2]
                 gradient = padded_dy[n, k, S + 1 : S + 1 + M]
-                for p in range(M):
+                whole = M // LANES
+                t = nine_sums(above, level, below, gradient, whole)
+                s00, s01, s02 = s00 + t[0], s01 + t[1], s02 + t[2]
+                s10, s11, s12 = s10 + t[3], s11 + t[4], s12 + t[5]
+                s20, s21, s22 = s20 + t[6], s21 + t[7], s22 + t[8]
+                for p in range(whole * LANES, M):
                     g = gradient[p]
                     s00 += g * above[p]
                     s01 += g * above[p + 1]
@@ -108,10 +112,10 @@ def _on_all_cores(loops: Any) -> Any:
     The copy has a name of its own because Numba's cache tells functions apart by name and not by
     how they were compiled.
     """
-    name = "_".join([loops.__name__, "parallel", *sorted(FAST_MATH)])
+    name = f"{loops.__name__}_parallel"
     copy = FunctionType(loops.__code__, loops.__globals__, name)
     copy.__qualname__ = name
-    return staticmethod(njit(parallel=True, cache=True, fastmath=FAST_MATH)(copy))
+    return staticmethod(compiled_parallel(copy))
 
 
 class CpuParallel:
@@ -121,7 +125,7 @@ class CpuParallel:
 
     def __init__(self) -> None:
         self.device = Host()
-        self.threads = numba.get_num_threads()
+        self.threads = start_threads()
         self._workspace: dict[tuple[Any, ...], Array] = {}
 
     def conv2d_forward(self, x: Array, weights: Array, y: Array) -> None:
