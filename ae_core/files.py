@@ -116,14 +116,14 @@ def scratch() -> Iterator[Path]:
         UnwritableError: that one is too far down, and `/tmp` can't be written to.
     """
     name = f"{os.getpid()}-{next(_scratch)}"
-    named = tempfile.gettempdir()
+    named = Path(tempfile.gettempdir()).resolve()
     short = len(os.fsencode(named)) <= LONGEST
     if not short and not os.access("/tmp", os.W_OK | os.X_OK):
         raise UnwritableError(
             f"TMPDIR={named}: expected at most {LONGEST} bytes, for sockets, found "
             f"{len(os.fsencode(named))}: set TMPDIR to a shorter path"
         )
-    with claimed(Path(named if short else "/tmp", name), wait=True) as folder:
+    with claimed(named / name if short else Path("/tmp", name), wait=True) as folder:
         yield folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,12 +27,14 @@ class Manager(AsyncKernelManager):
     """Starts, watches and ends a kernel of this Python: papermill's own would be what the user has
     registered as `python3`, with the user's environment."""
 
-    _clients: list[AsyncKernelClient]
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._clients: list[AsyncKernelClient] = []
 
     def client(self, **options: Any) -> AsyncKernelClient:
         """A client, closed with the kernel."""
         client: AsyncKernelClient = super().client(**options)
-        self._clients = [*getattr(self, "_clients", []), client]
+        self._clients.append(client)
         return client
 
     async def begin(self, environment: dict[str, str], folder: str) -> None:
@@ -40,7 +43,11 @@ class Manager(AsyncKernelManager):
 
     async def end(self) -> None:
         """End the kernel and whatever it has started: first asked to, then forced."""
-        for client in getattr(self, "_clients", []):
+        unfinished = asyncio.all_tasks() - {asyncio.current_task()}  # after Ctrl-C
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        for client in self._clients:
             client.stop_channels()
         if self.has_kernel:
             await self.shutdown_kernel()
