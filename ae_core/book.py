@@ -158,7 +158,7 @@ def _execute_aside(
     facts, started = provenance.current(command), time.perf_counter()
     try:
         with (
-            files.naming(copy),
+            files.naming(run.path(chapter)),
             jupyter_kernel.started(environment, str(source.parent)) as kernel,
         ):
             _refuse_other_package(chapter, kernel.evaluate(BEFORE))
@@ -213,7 +213,11 @@ def _environment(spare: Path) -> dict[str, str]:
     kept = kept if os.access(kept, os.W_OK | os.X_OK) else spare
     found = {name: value for name, value in os.environ.items() if name not in USERS}
     found["MPLCONFIGDIR"] = str(kept / "matplotlib")
-    if not os.access(Path("~").expanduser(), os.W_OK | os.X_OK):
+    try:
+        home = Path.home()
+    except RuntimeError:  # no HOME, and a user whom the system doesn't know
+        home = Path("~")
+    if not os.access(home, os.W_OK | os.X_OK):
         found |= {"HOME": str(kept / "home"), "PYTHONUSERBASE": site.getuserbase()}
         Path(found["HOME"]).mkdir(exist_ok=True)
     packages = [str(inside.PACKAGE.parent), os.environ.get("PYTHONPATH")]
@@ -234,9 +238,11 @@ def _refuse_other_package(chapter: str, imported: list[str]) -> None:
 def _tell(chapter: str, notebook: Any, kernel: Kernel) -> None:
     """After the last cell: whose package it was, and what libraries warned of."""
     _refuse_other_package(chapter, kernel.evaluate(IMPORTED))
-    numbers = {cell.get("execution_count"): number for number, cell in _numbered(notebook)}
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    numbers = {cell.id: number for number, cell in _numbered(notebook)}
     for count, words in kernel.evaluate(f"{INSIDE}.told"):
-        print(f"{chapter}: cell {numbers.get(count)}: a library warned: {words}", flush=True)
+        number = numbers.get(code[count - 1].id)
+        print(f"{chapter}: cell {number}: a library warned: {words}", flush=True)
 
 
 def _refuse_bad_cells(chapter: str, notebook: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
 told: list[tuple[int, str]] = []
-"""What libraries warned of: the execution count of the cell, and the words."""
+"""What libraries warned of: in which cell of code, from 1, and the words."""
 
 
 def is_library(file: str) -> bool:
@@ -34,28 +34,34 @@ def is_library(file: str) -> bool:
 def listen() -> None:
     """From now on keep what libraries warn of: through `warnings`, or through `logging` where
     nobody has said what becomes of it, so that it would go to stderr."""
+    from IPython import get_ipython  # noqa: PLC0415
+
+    cell = 0
+
+    def begin(*_: Any) -> None:
+        nonlocal cell
+        cell += 1
+
+    def keep(words: str) -> None:
+        told.append((cell, words))
+
+    get_ipython().events.register("pre_run_cell", begin)
     show, last_resort = warnings.showwarning, logging.lastResort
 
     def showwarning(
         message: Warning | str, category: type[Warning], filename: str, *others: Any
     ) -> None:
         if is_library(filename):
-            _keep(f"{filename}: {category.__name__}: {message}")
+            keep(f"{filename}: {category.__name__}: {message}")
         else:
             show(message, category, filename, *others)
 
     class LastResort(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if is_library(record.pathname):
-                _keep(f"{record.name}: {record.getMessage()}")
+                keep(f"{record.name}: {record.getMessage()}")
             elif last_resort:
                 last_resort.handle(record)
 
     warnings.showwarning = showwarning  # type: ignore[assignment]
     logging.lastResort = LastResort(logging.WARNING)
-
-
-def _keep(words: str) -> None:
-    from IPython import get_ipython  # noqa: PLC0415
-
-    told.append((get_ipython().execution_count, words))
