@@ -7,6 +7,7 @@ import shlex
 import shutil
 import site
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def execute(run: Run, only: list[str], *, force: bool = False) -> None:
     Raises:
         BookError: an unknown chapter or parameter; an edition without a GPU; or chapters failed
             (the others are kept).
+        BusyError: another process executes this run.
     """
     parameters = chapters.read_profile(run.profile)
     unknown = set(only) - set(chapters.names())
@@ -118,11 +120,15 @@ def _execute_one(
         try:
             _execute_aside(run, chapter, parameters, inputs, dataset, aside, spare)
         except BookError as error:
+            if not (aside / f"{chapter}.ipynb").exists():
+                raise
             with files.replacing(failed) as place:
                 shutil.move(aside, place)
             raise BookError(f"{error}\nthe copy so far: {failed / f'{chapter}.ipynb'}") from error
         aside.rename(draft)
     shutil.rmtree(failed, ignore_errors=True)
+    with suppress(OSError):  # other chapters' are there, or none
+        failed.parent.rmdir()
 
 
 def _execute_aside(
