@@ -51,7 +51,7 @@ lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=book
 
 clean:
-	rm -rf $(VENV) _build runs/quick runs/full .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) _build runs/quick runs/full runs/*.failed .mypy_cache .ruff_cache .pytest_cache
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from ae_core.commands import book, data
 from ae_core.commands.classification import classify, features
@@ -14,8 +16,26 @@ from ae_core.commands.training import train
 from ae_core.commands.verification import verify
 from ae_core.errors import InputError
 
+
+class Commands(TyperGroup):
+    """The commands; Ctrl-C ends any of them with a line, and exit code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run one."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            line = ": ".join(["interrupted", *map(str, interrupt.args)])
+            print("\n" * sys.stderr.isatty() + line, file=sys.stderr)
+            raise
+
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=__doc__,
 )
 app.add_typer(data.app, name="data")
 for command in (train, features, classify, verify, profile, bench):

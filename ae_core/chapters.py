@@ -17,14 +17,14 @@ from typing import Any
 
 import yaml
 
-from ae_core import machine, provenance
+from ae_core import checkout, machine, provenance
 from ae_core.cuda.kernels import kernels_directory
 from ae_core.errors import InputError
 
 VERSIONED = (*provenance.PACKAGES, "matplotlib", "seaborn", "pandas", "papermill", "ipykernel")
 MACHINERY = (
-    *("book.py", "browser.py", "chapters.py", "colab.py", "pages.py", "printing.py", "site.py"),
-    *("status.py", "commands", "__main__.py"),
+    *("book.py", "browser.py", "chapters.py", "colab.py", "inside.py", "jupyter_kernel.py"),
+    *("pages.py", "printing.py", "site.py", "status.py", "commands", "__main__.py"),
 )
 """What executes chapters and builds pages: a change there leaves outputs as they are."""
 Notebook = dict[str, Any]
@@ -40,7 +40,7 @@ def root() -> Path:
     Raises:
         BookError: the package runs from an installed wheel.
     """
-    found = provenance.checkout()
+    found = checkout.root()
     if not found:
         raise BookError("the chapters live in the repository: run this from a checkout of it")
     return found

@@ -17,7 +17,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ae_core import machine
+from ae_core import checkout, machine
 from ae_core.errors import InputError
 
 FOLDER = "colab"
@@ -59,8 +59,7 @@ if "google.colab" in sys.modules:
 
 def repository(root: Path) -> str | None:
     """The web address of a checkout's `origin`; None if there is none, or it is a folder."""
-    remote = machine.output("git", "-C", str(root), "remote", "get-url", "origin")
-    found = REMOTE.fullmatch(remote or "")
+    found = REMOTE.fullmatch(checkout.origin(root) or "")
     return f"https://{found['host']}/{found['path']}" if found else None
 
 

@@ -24,6 +24,8 @@ from ae_core.errors import InputError
 SUFFIX = ".ae-draft"
 REPLACED = "replaced"
 """Among the drafts: an old folder, while the new one takes its place."""
+LONGEST = 64
+"""Bytes of the path of the folder for temporary files."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _claims: dict[Path, Path] = {}
@@ -105,9 +107,23 @@ def claimed(target: str | Path, *, wait: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """An empty folder for temporary files, with a short path; gone when the block ends."""
+    """An empty folder for temporary files, with a short path; gone when the block ends.
+
+    Short enough for a socket, whose path has about a hundred characters at most: in `/tmp` where
+    the folder for temporary files (`TMPDIR`) is too far down.
+
+    Raises:
+        UnwritableError: that one is too far down, and `/tmp` can't be written to.
+    """
     name = f"{os.getpid()}-{next(_scratch)}"
-    with claimed(Path(tempfile.gettempdir(), name), wait=True) as folder:
+    named = Path(tempfile.gettempdir()).resolve()
+    short = len(os.fsencode(named)) <= LONGEST
+    if not short and not os.access("/tmp", os.W_OK | os.X_OK):
+        raise UnwritableError(
+            f"TMPDIR={named}: expected at most {LONGEST} bytes, for sockets, found "
+            f"{len(os.fsencode(named))}: set TMPDIR to a shorter path"
+        )
+    with claimed(named / name if short else Path("/tmp", name), wait=True) as folder:
         yield folder
 
 

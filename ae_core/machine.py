@@ -9,6 +9,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ae_core.errors import InputError
+
+LONGEST = 300
+"""Seconds to wait for a command."""
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -49,11 +54,24 @@ def gpu() -> Gpu | None:
 
 
 def output(*command: str) -> str | None:
-    """What a command prints; None if it is not there, fails, or takes half a minute."""
-    if not shutil.which(command[0]):
+    """What a command prints; None if it is not there, or fails.
+
+    Raises:
+        InputError: it has not answered in minutes.
+    """
+    program = shutil.which(command[0])
+    if not program:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    except subprocess.TimeoutExpired:
-        return None
+        done = subprocess.run(
+            (program, *command[1:]), capture_output=True, text=True, errors="replace",
+            check=False, timeout=LONGEST,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:  # a driver that hangs: no machine is that slow
+        raise InputError(
+            f"{program}: expected an answer, found none in {LONGEST // 60} minutes: mend the "
+            f"driver, or take it off the PATH to work without"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{program}: can't be run: {error.strerror}") from None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from importlib.resources import files
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ae_core import browser, chapters
+from ae_core import browser, chapters, files
 from ae_core.chapters import BookError
 
 if TYPE_CHECKING:
@@ -25,16 +27,19 @@ NUMBER_CONTENTS = """(numbers) => {
 }"""
 
 
-def built(html: Path | None) -> Path:
-    """The folder of built HTML.
+@contextmanager
+def built(html: Path | None) -> Iterator[Path]:
+    """A folder of built HTML; the one that `book html` builds stays as it is within the block.
 
     Raises:
         BookError: it holds no book.
     """
-    folder = (html or chapters.root() / "_build" / "html").resolve()
+    own = chapters.root() / "_build" / "html"
+    folder = (html or own).resolve()
     if not (folder / "index.html").exists():
         raise BookError(f"{folder}: expected the built book, found no index.html; run: make book")
-    return folder
+    with files.claimed(own, wait=True) if folder == own.resolve() else nullcontext():
+        yield folder
 
 
 def target(suffix: str) -> Path:
@@ -51,8 +56,10 @@ def zipped(html: Path, path: Path) -> Path:
         html: the folder of built HTML.
         path: the archive; the folder in it has its name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (
+        files.replacing(path) as draft,
+        zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
         for file in sorted(found for found in html.rglob("*") if found.is_file()):
             name = f"{path.stem}/{file.relative_to(html).as_posix()}"
             entry = zipfile.ZipInfo(name, EPOCH)
@@ -67,10 +74,8 @@ def pdf(html: Path, path: Path) -> Path:
     Raises:
         InputError: Chromium is missing; a page of the table of contents is.
     """
-    with browser.launched() as chromium:
-        document = render(chromium, html)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(document)
+    with files.replacing(path) as draft, browser.launched() as chromium:
+        draft.write_bytes(render(chromium, html))
     return path
 
 
@@ -84,7 +89,7 @@ def render(chromium: Browser, html: Path) -> bytes:
     page = chromium.new_page(offline=True, color_scheme="light")
     (_, [(first, _, _)]), *_ = pages
     browser.show(page, html / f"{first}.html")
-    page.evaluate((files("ae_core") / "printing.js").read_text("utf8"), pages)
+    page.evaluate((resources.files("ae_core") / "printing.js").read_text("utf8"), pages)
     page.evaluate(NUMBER_CONTENTS, _page_numbers(_printed(page)))
     document = _printed(page)
     page.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import PositiveInt
 
-from ae_core import machine
+from ae_core import checkout, machine
 from ae_core.model import Model
 
 PACKAGES = (
@@ -20,7 +20,6 @@ PACKAGES = (
     *("cuda-toolkit", "nvidia-cuda-nvrtc"),
     *("torch", "scikit-learn", "pyarrow", "cuml", "cuml-cu13", "cudf", "cudf-cu13"),
 )
-CODE = ("ae_core", "kernels", "book")
 RECORDS_VARIABLE = "AE_RECORDS_DIR"
 COMMAND_VARIABLE = "AE_COMMAND"
 BOOK_VARIABLE = "AE_BOOK"
@@ -50,26 +49,17 @@ class Provenance(Model):
 def records_directory() -> Path:
     """Where records go by default: `AE_RECORDS_DIR`, else `runs/own` in the checkout or here."""
     named = os.environ.get(RECORDS_VARIABLE)
-    return Path(named) if named else (checkout() or Path.cwd()) / "runs" / "own"
-
-
-def checkout() -> Path | None:
-    """The root of the checkout that this package runs from; None for an installed wheel."""
-    root = Path(__file__).resolve().parents[1]
-    return root if (root / "_toc.yml").exists() else None
+    return Path(named) if named else (checkout.root() or Path.cwd()) / "runs" / "own"
 
 
 def current(command: str | None = None) -> Provenance:
     """The facts of this machine, this code and this moment."""
-    root = checkout()
-    commit = machine.output("git", "-C", str(root), "rev-parse", "HEAD") if root else None
-    status = ("git", "-C", str(root), "status", "--porcelain", "--", *CODE)
-    changes = machine.output(*status) if commit else None
+    revision = checkout.revision(checkout.root())
     return Provenance(
         created=datetime.now(UTC).replace(microsecond=0),
         command=command or os.environ.get(COMMAND_VARIABLE) or _command_line(),
-        commit=commit or None,
-        modified=None if changes is None else bool(changes),
+        commit=revision.commit,
+        modified=revision.modified,
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         cpu=machine.cpu_model(),

@@ -1,7 +1,8 @@
 """Executed chapters and what they measured: on this machine, or published as an edition.
 
 `runs/PROFILE/` holds what this machine executed under a profile, `editions/NAME/` what was
-published; in either a folder a chapter, with the executed copy and the records that it wrote.
+published; in either a folder a chapter, with the executed copy and the records that it wrote. What
+failed last lies in `runs/PROFILE.failed/`, or `runs/NAME.failed/`.
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ class Run:
     def path(self, chapter: str) -> Path:
         """The folder of a chapter's executed copy and of the records that it wrote."""
         return self.folder / chapter
+
+    def failed(self, chapter: str) -> Path:
+        """Where the copy of a chapter that failed is kept to look at: no part of the run."""
+        return chapters.root() / LOCAL / f"{self.name}.failed" / chapter
 
     def executed(self, chapter: str) -> Path:
         """The executed copy of a chapter."""
@@ -197,7 +202,7 @@ def edition(name: str) -> Run:
 def editions() -> list[Run]:
     """All that is published, by name."""
     folder = chapters.root() / PUBLISHED
-    return [Run(path) for path in sorted(folder.glob("*")) if path.is_dir()]
+    return [Run(path) for path in sorted(folder.glob("[!.]*")) if path.is_dir()]
 
 
 def current() -> Run:

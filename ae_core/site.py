@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ae_core import chapters, colab, machine, pages
+from ae_core import chapters, checkout, colab, files, pages
 from ae_core.chapters import BookError
 from ae_core.runs import Run
 
@@ -29,21 +29,26 @@ def build(runs: Sequence[Run]) -> Path:
 
     Raises:
         BookError: a chapter is missing or stale, the build warned, or a link leads nowhere.
+        BusyError: another process is building.
     """
     _refuse_stale(runs)
-    html = chapters.root() / "_build" / "html"
-    shutil.rmtree(html, ignore_errors=True)  # a page of a chapter that is gone would stay
+    target = chapters.root() / "_build" / "html"
+    with files.replacing(target, wait=False) as html:
+        _build_all(runs, html)
+    return target / "index.html"
+
+
+def _build_all(runs: Sequence[Run], html: Path) -> None:
     places = {run: f"editions/{run.name}/" if number else "" for number, run in enumerate(runs)}
     tabs = [{"label": r.title, "detail": r.detail, "place": place} for r, place in places.items()]
     for run, place in places.items():
-        _build_one(run, html / place, tabs)
+        _build_one(run, html, place, tabs)
     _write_for_colab(html / colab.FOLDER)
     names = [f"book/{chapter}" for chapter in ("index", *chapters.names())]
     expected = [f"{place}{name}" for place in places.values() for name in names]
     problems = list(pages.faults(html, expected))
     if problems:
         raise BookError("the HTML has faults:\n" + "\n".join(problems))
-    return html / "index.html"
 
 
 def _refuse_stale(runs: Sequence[Run]) -> None:
@@ -58,23 +63,27 @@ def _refuse_stale(runs: Sequence[Run]) -> None:
         raise BookError("\n".join(stale))
 
 
-def _build_one(run: Run, target: Path, tabs: Sequence[dict[str, str]]) -> None:
+def _build_one(run: Run, html: Path, place: str, tabs: Sequence[dict[str, str]]) -> None:
     root = chapters.root()
-    aside = root / "_build" / "sites" / run.name
+    aside = html.with_name("sites") / run.name
     program = Path(sys.executable).with_name("jupyter-book")
+    if not program.exists():
+        raise BookError(f"expected {program}, found none: pip install -e . with {sys.executable}")
+    packages = filter(None, [str(root), os.environ.get("PYTHONPATH")])
+    own = {"PYTHONPATH": os.pathsep.join(packages), TABS_VARIABLE: json.dumps(tabs)}
     command = [str(program), "build", str(root), "--path-output", str(aside)]
     command += ["--all", "-W", "--keep-going"]
     done = subprocess.run(
         command,
-        env=os.environ | run.environment | {TABS_VARIABLE: json.dumps(tabs)},
+        env=os.environ | run.environment | own,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         lines = done.stdout.splitlines()
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-20:]
         raise BookError(f"building the HTML of {run.name} failed:\n" + "\n".join(told))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    (aside / "_build" / "html").rename(target)
+    (html / place).parent.mkdir(parents=True, exist_ok=True)
+    (aside / "_build" / "html").rename(html / place)
     shutil.rmtree(aside)
 
 
@@ -82,7 +91,7 @@ def _write_for_colab(folder: Path) -> None:
     """A copy of each chapter's source for Colab to open, if the repository is on GitHub."""
     root = chapters.root()
     repository = colab.repository(root)
-    commit = machine.output("git", "-C", str(root), "rev-parse", "HEAD")
+    commit = checkout.revision(root).commit
     if not commit or not repository or not repository.startswith(colab.GITHUB):
         return
     folder.mkdir()

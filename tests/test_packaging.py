@@ -71,14 +71,14 @@ def test_an_installed_wheel_works(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     program = (
         "import ae_core, numpy as np\n"
-        "from ae_core import phases, provenance\n"
+        "from ae_core import checkout, phases, provenance\n"
         "from ae_core.cuda.device import open_device\n"
         "from ae_core.cuda.kernels import kernels_directory\n"
         "from ae_core.architecture import Architecture\n"
         "from ae_core.autoencoder import Autoencoder\n"
         f"assert ae_core.__file__.startswith({str(tmp_path)!r}), ae_core.__file__\n"
         "assert (kernels_directory() / 'README.md').exists()\n"
-        "assert provenance.checkout() is None and provenance.current().commit is None\n"
+        "assert checkout.root() is None and provenance.current().commit is None\n"
         "network = Architecture(height=8, width=8, filters=(4, 3, 3, 4))\n"
         "autoencoder = Autoencoder(phases.create('cpu'), network)\n"
         "autoencoder.step(np.zeros((1, 3, 8, 8), np.float32), 0.1, np.empty(1, np.float32))\n"

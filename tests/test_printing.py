@@ -40,9 +40,11 @@ def test_it_is_named_after_the_book():
 
 
 def test_without_a_built_book_it_says_how_to_build_it(tmp_path, html):
-    assert printing.built(html) == html
-    with pytest.raises(BookError, match=r"found no index\.html; run: make book"):
-        printing.built(tmp_path)
+    with printing.built(html) as folder:
+        assert folder == html
+    told = r"found no index\.html; run: make book"
+    with pytest.raises(BookError, match=told), printing.built(tmp_path):
+        pass
 
 
 def test_a_page_that_was_not_built_is_named(html):

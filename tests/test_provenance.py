@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ae_core import provenance
+from ae_core import machine, provenance
+from ae_core.errors import InputError
 
 
 def test_provenance_names_machine_and_code():
@@ -40,3 +41,13 @@ def test_the_gpu_is_what_the_driver_says(tmp_path, monkeypatch, answer, expected
     gpu = provenance.current().gpu
     found = gpu and (gpu.model, gpu.driver, gpu.memory_bytes, gpu.compute_capability)
     assert found == expected
+
+
+def test_a_driver_that_never_answers_is_an_error_not_a_machine_without_a_gpu(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(machine, "LONGEST", 1)
+    with pytest.raises(InputError, match=r"nvidia-smi: expected an answer, found none in"):
+        machine.gpu()

@@ -61,12 +61,11 @@ def make(profile: ProfileOption = "quick") -> None:
 @app.command()
 def readme() -> None:
     """Write the table of the edition that the README names into it, between its marks."""
-    from ae_core import chapters, headline  # noqa: PLC0415
+    from ae_core import chapters, files, headline  # noqa: PLC0415
 
     path = chapters.root() / "README.md"
-    aside = path.with_suffix(".partial")
-    aside.write_text(headline.readme(path.read_text("utf8")), "utf8")
-    aside.replace(path)
+    with files.replacing(path) as draft:
+        draft.write_text(headline.readme(path.read_text("utf8")), "utf8")
     print(f"wrote {path}")
 
 
@@ -75,7 +74,8 @@ def pdf(html: HtmlOption = None) -> None:
     """Print the built HTML as one PDF, through Chromium; code that pages fold is left out."""
     from ae_core import printing  # noqa: PLC0415
 
-    print(f"open {printing.pdf(printing.built(html), printing.target('.pdf'))}")
+    with printing.built(html) as folder:
+        print(f"open {printing.pdf(folder, printing.target('.pdf'))}")
 
 
 @app.command("zip")
@@ -83,7 +83,8 @@ def zipped(html: HtmlOption = None) -> None:
     """Pack the built HTML into an archive that opens from disk."""
     from ae_core import printing  # noqa: PLC0415
 
-    print(f"made {printing.zipped(printing.built(html), printing.target('.zip'))}")
+    with printing.built(html) as folder:
+        print(f"made {printing.zipped(folder, printing.target('.zip'))}")
 
 
 def _run(profile: str, edition: str | None) -> Run:

@@ -3,11 +3,18 @@
 import json
 from pathlib import Path
 
+from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
 from ae_core import chapters, notes, runs
 
 log = logging.getLogger(__name__)
+
+
+def refuse_other_package(app):
+    """The chapters and runs that are shown are those of the package's own checkout."""
+    if Path(app.srcdir).resolve() != chapters.root():
+        raise ExtensionError(f"expected ae_core from {app.srcdir}, found that of {chapters.root()}")
 
 
 def show_outputs(app, docname, source):
@@ -39,5 +46,6 @@ def tells_its_duration(notebook):
 
 
 def setup(app):
+    app.connect("builder-inited", refuse_other_package)
     app.connect("source-read", show_outputs)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
