@@ -180,6 +180,12 @@ def test_bench_measures_both_cpu_phases(on_data, tmp_path):
         (["train", "--phase", "all"], "error: phase: expected one of"),
         (["train", "--out", "/proc/none/r.json"], "error: "),
         (["bench", "--peer", "torch", "--out", "/proc/none/r.json"], "error: "),
+        (["train", "--checkpoint", "."], "error: .: expected a file's name, found a folder"),
+        (["train", "--checkpoint", "/dev/null"], "error: /dev/null: can't be written: "),
+        (["train", "--out", "/dev/full"], "error: /dev/full: can't be written: "),
+        (["train", "--out", "."], "error: .: expected a file's name, found a folder"),
+        (["train", "--data", "~nosuchuser/x"], "error: ~nosuchuser/x: expected a folder"),
+        (["train", "--data", "/dev/null"], "error: /dev/null: expected a folder"),
         (["train", "--resume"], "error: --resume: expected --checkpoint"),
         (["train", "--epochs", "0"], "--epochs"),
         (["train", "--epochs", "many"], "--epochs"),
@@ -212,6 +218,7 @@ def test_mistakes_are_told_in_a_sentence(dataset, arguments, told, tmp_path, mon
     assert done.returncode not in (0, 70)
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+    assert not done.stderr.startswith("error: ") or len(done.stderr.splitlines()) == 1
 
 
 def test_ctrl_c_ends_cleanly_and_training_goes_on_later(on_data, tmp_path):
