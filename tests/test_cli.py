@@ -195,7 +195,7 @@ def test_bench_measures_both_cpu_phases(on_data, tmp_path):
         (["features", "/nowhere/w.safetensors", "f"], "error: /nowhere/w.safetensors: "),
         (["features", "w", "f", "--images", "5"], "--images"),
         (["features", "w"], "Missing argument"),
-        (["classify", "/nowhere"], "error: /nowhere: expected train.parquet and test.parquet"),
+        (["classify", "/nowhere"], "error: /nowhere: expected a folder with train.parquet"),
         (["classify", "f", "--classifier", "tree"], "error: classifier: Input should be 'svc'"),
         (["classify", "f", "--C", "0"], "error: C: Input should be greater than 0, found 0"),
         (["classify", "f", "--gamma", "nan"], "error: gamma: Input should be"),
