@@ -7,6 +7,7 @@ planes of 32 x 32). Krizhevsky, "Learning Multiple Layers of Features from Tiny 
 from __future__ import annotations
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ae_core import files
 from ae_core.errors import InputError
 
 CLASSES = (
@@ -29,6 +31,7 @@ RECORDS = 10_000
 FILE_BYTES = RECORDS * RECORD_BYTES
 
 ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+ARCHIVE = ARCHIVE_URL.rpartition("/")[2]
 FOLDER = "cifar-10-batches-bin"
 """The folder inside the official archive."""
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
@@ -118,10 +121,14 @@ class Dataset:
         sums = tuple(_md5(self.directory / name) for name in FILES)
         digest = hashlib.sha256("".join(sums).encode()).hexdigest()
         kind, label = KNOWN.get(sums, ("other", "CIFAR-10 layout, other bytes"))
-        marker = self.directory / SYNTHETIC_MARKER
-        if kind != "official" and marker.exists() and digest in marker.read_text("utf8"):
+        if kind != "official" and is_about(self.directory / SYNTHETIC_MARKER, digest):
             kind, label = "synthetic", "synthetic stand-in for CIFAR-10"
         return Identity(kind, label, digest)
+
+
+def is_about(marker: Path, digest: str) -> bool:
+    """Whether a file beside the batches holds their digest."""
+    return files.found_at(marker) == files.FILE and digest.encode() in marker.read_bytes()
 
 
 def normalise(images: npt.NDArray[np.uint8], side: int = 32) -> npt.NDArray[np.float32]:
@@ -145,18 +152,16 @@ def open_folder(directory: str | Path) -> Dataset:
     Raises:
         DataError: a batch is missing, has another size, holds a label above 9, cannot be read...
     """
-    folder = Path(directory).expanduser()
-    try:
-        list(folder.iterdir())
-    except OSError as error:
-        found = {
-            FileNotFoundError: "nothing",
-            NotADirectoryError: "a file",
-            PermissionError: "no permission to read it",
-        }.get(type(error), str(error))
-        raise DataError(
-            f"{folder}: expected a folder with {FILES[0]} and so on, found {found}"
-        ) from None
+    folder = files.expanded(directory)
+    found = files.found_at(folder)
+    if found == files.FOLDER:
+        try:
+            list(folder.iterdir())
+        except OSError as error:
+            found = f"one that can't be read ({error.strerror})"
+    _refuse_archive(folder)
+    if found != files.FOLDER:
+        raise DataError(f"{folder}: expected a folder with {FILES[0]} and so on, found {found}")
     if not (folder / FILES[0]).exists() and (folder / FOLDER).is_dir():
         folder = folder / FOLDER
     _refuse_other_versions(folder)
@@ -173,10 +178,11 @@ def open_folder(directory: str | Path) -> Dataset:
 
 def _open_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """The records `(10000, 3073)` as a memory map, and their labels."""
-    if not path.exists():
+    found = files.found_at(path)
+    if found == files.NOTHING:
         raise DataError(f"{path}: this batch is missing; expected all of {', '.join(FILES)}")
-    if not path.is_file():
-        raise DataError(f"{path}: expected a file of {FILE_BYTES:,} bytes, found a folder")
+    if found != files.FILE:
+        raise DataError(f"{path}: expected a file of {FILE_BYTES:,} bytes, found {found}")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -184,8 +190,8 @@ def _open_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8
         if size != FILE_BYTES:
             raise DataError(f"{path}: {_wrong_size(size, start)}")
         records = np.memmap(path, np.uint8, mode="r", shape=(RECORDS, RECORD_BYTES))
-    except PermissionError as error:
-        raise DataError(f"{path}: expected a readable file, found no permission to read") from error
+    except OSError as error:
+        raise DataError(f"{path}: expected a readable file, found {error.strerror}") from error
     labels = np.fromfile(path, np.uint8)[::RECORD_BYTES].copy()  # not through the map: it would
     if (labels > 9).any():  # keep every page of the file in memory
         record = int(np.argmax(labels > 9))
@@ -215,15 +221,26 @@ def _refuse_other_versions(folder: Path) -> None:
             f"{folder}: found the Matlab version of CIFAR-10, expected the binary version: "
             f"{ARCHIVE_URL}"
         )
-    if not any((folder / name).exists() for name in FILES):
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:4]) or "an empty folder"
-        raise DataError(f"{folder}: expected {', '.join(FILES)}, found {found}")
+    if any((folder / name).exists() for name in FILES):
+        return
+    _refuse_archive(folder / ARCHIVE)
+    found = ", ".join(sorted(path.name for path in folder.iterdir())[:4]) or "an empty folder"
+    raise DataError(f"{folder}: expected {', '.join(FILES)}, found {found}")
+
+
+def _refuse_archive(path: Path) -> None:
+    if path.name == ARCHIVE and files.found_at(path) == files.FILE:
+        unpack = shlex.join(["tar", "-xzf", str(path), "-C", str(path.parent)])
+        raise DataError(f"{path}: expected the folder that is in this archive; unpack it: {unpack}")
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
     """The names in `batches.meta.txt`, so that a stand-in can have its own; else CIFAR-10's."""
+    path = folder / "batches.meta.txt"
+    if files.found_at(path) != files.FILE:
+        return CLASSES
     try:
-        names = (folder / "batches.meta.txt").read_text("utf8").split()
+        names = path.read_text("utf8").split()
     except (OSError, UnicodeDecodeError):
         return CLASSES
     return tuple(names) if len(names) == len(CLASSES) else CLASSES

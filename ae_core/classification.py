@@ -11,7 +11,7 @@ from typing import Any, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ae_core import progress, provenance
+from ae_core import files, progress, provenance
 from ae_core.cifar10 import Identity
 from ae_core.device import Array, Host
 from ae_core.engines import Engine, open_engine
@@ -114,30 +114,41 @@ def classify_files(
     """Classify from the files `train` and `test` of a folder, as `features.extract` wrote them.
 
     Args:
-        directory: with a `.parquet` or a `.csv` of each.
+        directory: with a `.parquet` or a `.csv` of each, not both.
         settings: which classifier.
         engine: whose: `auto`, `rapids` or `scikit-learn`.
         with_search: choose C and gamma first, on training images alone.
 
     Raises:
-        FeatureError: a file is missing or can't be used, or the two are of different encoders.
+        FeatureError: a file is missing, there twice, or can't be used, or the two are of different
+            encoders.
     """
     facts, opened = provenance.current(), open_engine(engine)
-    paths = [
-        next((p for p in (directory / f"{s}.parquet", directory / f"{s}.csv") if p.exists()), None)
-        for s in ("train", "test")
-    ]
-    if None in paths:
-        raise FeatureError(f"{directory}: expected train.parquet and test.parquet, or .csv")
-    train = load(cast(Path, paths[0]), opened)
+    folder = files.expanded(directory)
+    train_path, test_path = (_only_file(folder, split) for split in ("train", "test"))
+    train = load(train_path, opened)
     source = cast(FeatureSource, train.source)
     like = source.model_copy(update={"split": "test"})
-    test = load(cast(Path, paths[1]), opened, like)
+    test = load(test_path, opened, like)
     warm_up(opened)
     if with_search:
         settings, _ = search(train, settings, opened)
     result, _ = classify(train, test, settings, opened, name="encoder", classes=len(source.classes))
     return record(facts, source.dataset, source.classes, opened, [result], source.parameters_digest)
+
+
+def _only_file(folder: Path, split: str) -> Path:
+    """Of one split's features in a folder there must be one: which of two is meant is a guess."""
+    names = [f"{split}.parquet", f"{split}.csv"]
+    found = files.found_at(folder)
+    if found != files.FOLDER:
+        raise FeatureError(f"{folder}: expected a folder with {' or '.join(names)}, found {found}")
+    there = [folder / name for name in names if files.found_at(folder / name) != files.NOTHING]
+    if len(there) != 1:
+        found = " and ".join(path.name for path in there) or "neither"
+        remedy = "remove the older one" if there else "write it with `python -m ae_core features`"
+        raise FeatureError(f"{folder}: expected {' or '.join(names)}, found {found}: {remedy}")
+    return there[0]
 
 
 def warm_up(engine: Engine) -> None:

@@ -6,14 +6,13 @@ all of it but the times.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ae_core import figures, notes, nsight, profiling, provenance, records, tables, timing
+from ae_core import figures, files, notes, nsight, profiling, provenance, records, tables, timing
 from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.cifar10 import Dataset, normalise
 from ae_core.cuda.device import KernelDevice, open_device
@@ -203,9 +202,9 @@ def weight_gradient_with(faults: Mapping[str, tuple[str, str]]) -> list[dict[str
         return device.download(dw)
 
     right, rows = gradient(), []
-    with tempfile.TemporaryDirectory() as folder:
+    with files.scratch() as folder:
         for name, (text, wrong) in faults.items():
-            kernels, row = altered("conv_batched.cu", text, wrong, Path(folder) / name), {}
+            kernels, row = altered("conv_batched.cu", text, wrong, folder / name), {}
             for order in WARP_ORDERS:
                 off = np.linalg.norm(gradient(kernels, order) - right) / np.linalg.norm(right)
                 row[f"{order} order"] = f"{off:.2g}"

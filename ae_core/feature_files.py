@@ -2,18 +2,18 @@
 
 A row an image: its index in the split, its label, its latent features as float32. Parquet keeps
 them as one fixed-size list column, since thousands of columns make for a slow file; CSV spells the
-columns out, as text. Either knows what it was made from.
+columns out, as text. Either knows what it was made from, and the digest of its rows.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from pydantic import PositiveInt, ValidationError
 
+from ae_core import files
 from ae_core.cifar10 import Identity
 from ae_core.device import Array
 from ae_core.engines import Engine
@@ -30,8 +31,11 @@ from ae_core.model import Model
 
 BLOCK = 1000
 """Images that are encoded, written and read at once: 33 MB of the book's features."""
-KEY = b"ae_core"
-"""Of the metadata in a Parquet file's schema; a CSV file has it behind `#` in its first line."""
+KEY, DIGEST_KEY = b"ae_core", b"ae_core digest"
+"""Of what it was made from and the rows' digest, in a Parquet file's metadata; a CSV file has both
+behind `#` in its first line."""
+EARLIER = "ae_core features 1"
+"""The format without a digest: a changed digit in such a file goes unseen."""
 SplitName = Literal["train", "test"]
 
 
@@ -42,7 +46,7 @@ class FeatureError(InputError):
 class FeatureSource(Model):
     """What a file of features was made from."""
 
-    format: Literal["ae_core features 1"] = "ae_core features 1"
+    format: Literal["ae_core features 2"] = "ae_core features 2"
     split: SplitName
     images: PositiveInt
     features: PositiveInt
@@ -68,24 +72,45 @@ class Features:
 Write = Callable[[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], None]
 
 
+class Digest:
+    """SHA-256 over a file's description and its rows, in whatever blocks they come."""
+
+    def __init__(self, source: FeatureSource) -> None:
+        self._source = hashlib.sha256(source.model_dump_json().encode())
+        self._columns = [hashlib.sha256() for _ in range(3)]
+
+    def update(
+        self, rows: npt.NDArray[Any], labels: npt.NDArray[Any], features: npt.NDArray[Any]
+    ) -> None:
+        """Add a block."""
+        typed = zip((rows, labels, features), (np.int32, np.uint8, np.float32), strict=True)
+        for sha, (column, dtype) in zip(self._columns, typed, strict=True):
+            sha.update(np.ascontiguousarray(column, dtype).data)
+
+    def hexdigest(self) -> str:
+        """Of the description and the rows so far."""
+        parts = (self._source, *self._columns)
+        return hashlib.sha256(b"".join(sha.digest() for sha in parts)).hexdigest()
+
+
 @contextmanager
-def writing(path: Path, source: FeatureSource) -> Iterator[Write]:
-    """Appends blocks of image numbers, labels and features to a file, aside and then renamed.
+def writing(path: str | Path, source: FeatureSource) -> Iterator[Write]:
+    """Appends blocks of image numbers, labels and features to a file that is whole or absent.
 
     Raises:
         FeatureError: a name that ends in neither `.parquet` nor `.csv`.
+        BusyError: another process is writing it.
+        UnwritableError: no room, no permission, or something else than a file is there.
     """
+    path = files.for_file(path)
     _check_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-        aside = Path(file.name)
-    try:
-        with (_parquet if path.suffix == ".parquet" else _csv)(aside, source) as write:
-            yield write
-        aside.chmod(0o644)
-        aside.rename(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    written = _parquet if path.suffix == ".parquet" else _csv
+    with (
+        files.replacing(path, wait=False) as draft,
+        draft.open("wb") as file,
+        written(file, source) as write,
+    ):
+        yield write
 
 
 def load(path: str | Path, engine: Engine, like: FeatureSource | None = None) -> Features:
@@ -99,25 +124,31 @@ def load(path: str | Path, engine: Engine, like: FeatureSource | None = None) ->
     Raises:
         FeatureError: no file, damaged, cut short, of another encoder or data, or with a NaN.
     """
-    path = Path(path)
-    source = inspect(path)
+    path = files.expanded(path)
+    source, expected = _described(path)
     if like:
         _check_source(path, source, like)
     x = engine.xp.empty((source.images, source.features), np.float32)
     rows, labels = np.empty(source.images, np.int32), np.empty(source.images, np.uint8)
     blocks = engine.parquet(path) if path.suffix == ".parquet" else engine.csv(path, BLOCK)
-    start = 0
+    start, digest = 0, Digest(source)
     try:
         for block_rows, block_labels, block in blocks:
             here = slice(start, start + len(block))
             if not np.isin(block_labels, np.arange(len(source.classes))).all():
                 raise ValueError(f"expected labels from 0 to {len(source.classes) - 1}")
             x[here], rows[here], labels[here] = block, block_rows, block_labels
+            digest.update(rows[here], labels[here], engine.to_host(x[here]))
             start = here.stop
     except (KeyError, OSError, RuntimeError, ValueError, pa.ArrowException) as error:
         raise FeatureError(f"{path}: damaged at row {start}: {str(error)[:200]}") from error
     if start != source.images:
         raise FeatureError(f"{path}: expected {source.images:,} rows, found {start:,}: cut short")
+    if digest.hexdigest() != expected:
+        raise FeatureError(
+            f"{path}: expected what was written, found something else (its digest differs): "
+            f"the file is damaged; extract it anew"
+        )
     if not bool(engine.xp.isfinite(x).all()):
         raise FeatureError(f"{path}: expected finite features, found NaN or infinity")
     return Features(x, labels, rows, source)
@@ -129,44 +160,57 @@ def inspect(path: str | Path) -> FeatureSource:
     Raises:
         FeatureError: no file, not whole, or not written by this package.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FeatureError(f"{path}: expected a file of features, found no file")
+    return _described(files.expanded(path))[0]
+
+
+def _described(path: Path) -> tuple[FeatureSource, str]:
+    """What a file was made from, and the digest of its rows."""
+    found = files.found_at(path)
+    if found != files.FILE:
+        raise FeatureError(f"{path}: expected a file of features, found {found}")
     _check_suffix(path)
     try:
         if path.suffix == ".parquet":
-            text = (pq.read_schema(path).metadata or {}).get(KEY, b"")
+            metadata = pq.read_metadata(path).metadata or {}
+            text, digest = metadata.get(KEY, b""), metadata.get(DIGEST_KEY, b"")
         else:
             with path.open("rb") as file:
-                text = file.readline(10_000).removeprefix(b"#").strip()
+                line = file.readline(10_000).removeprefix(b"#").strip()
+            text, _, digest = line.rpartition(b" ")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise FeatureError(
             f"{path}: expected a whole Parquet file, found a damaged or unfinished one ({error})"
         ) from None
     try:
-        source = FeatureSource.model_validate_json(text)
+        source = FeatureSource.model_validate_json(text, strict=True)
     except ValidationError:
+        if EARLIER.encode() in text:
+            raise FeatureError(
+                f"{path}: expected features with a digest, found {EARLIER!r}, of an earlier "
+                f"version: extract them anew"
+            ) from None
         raise FeatureError(
             f"{path}: expected features written by `python -m ae_core features`, found no "
             f"description of them"
         ) from None
     if path.suffix == ".csv" and not _ends_with_newline(path):
         raise FeatureError(f"{path}: expected a newline after the last row, found none: cut short")
-    return source
+    return source, digest.decode("ascii", "replace")
 
 
 @contextmanager
-def _parquet(path: Path, source: FeatureSource) -> Iterator[Write]:
+def _parquet(file: BinaryIO, source: FeatureSource) -> Iterator[Write]:
     vector = pa.list_(pa.field("item", pa.float32(), nullable=False), source.features)
     columns = {"image": pa.int32(), "label": pa.uint8(), "features": vector}
     schema = pa.schema(
         [pa.field(name, kind, nullable=False) for name, kind in columns.items()],
         {KEY: source.model_dump_json().encode()},
     )
+    digest = Digest(source)
     # A dictionary of floats that hardly repeat only costs; half of them are zero, so that a light
     # compression pays.
     with pq.ParquetWriter(
-        path, schema, compression="snappy", use_dictionary=False, write_page_checksum=True
+        file, schema, compression="snappy", use_dictionary=False, write_page_checksum=True
     ) as writer:
 
         def write(
@@ -176,27 +220,33 @@ def _parquet(path: Path, source: FeatureSource) -> Iterator[Write]:
             column = pa.FixedSizeListArray.from_arrays(flat, type=vector)
             arrays = [pa.array(rows, pa.int32()), pa.array(labels, pa.uint8()), column]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            digest.update(rows, labels, features)
 
         yield write
+        writer.add_key_value_metadata({DIGEST_KEY: digest.hexdigest()})
 
 
 @contextmanager
-def _csv(path: Path, source: FeatureSource) -> Iterator[Write]:
+def _csv(file: BinaryIO, source: FeatureSource) -> Iterator[Write]:
     names = [f"f{number}" for number in range(source.features)]
     schema = pa.schema(
         {"image": pa.int32(), "label": pa.uint8(), **dict.fromkeys(names, pa.float32())}
     )
-    with path.open("wb") as file:
-        file.write(b"# " + source.model_dump_json().encode() + b"\n")
-        with pyarrow.csv.CSVWriter(file, schema) as writer:
+    description = b"# " + source.model_dump_json().encode() + b" "
+    digest = Digest(source)
+    file.write(description + digest.hexdigest().encode() + b"\n")  # of no rows yet
+    with pyarrow.csv.CSVWriter(file, schema) as writer:
 
-            def write(
-                rows: npt.NDArray[Any], labels: npt.NDArray[Any], features: npt.NDArray[Any]
-            ) -> None:
-                columns = [rows.astype(np.int32), labels, *features.astype(np.float32).T]
-                writer.write(pa.Table.from_arrays([pa.array(c) for c in columns], schema=schema))
+        def write(
+            rows: npt.NDArray[Any], labels: npt.NDArray[Any], features: npt.NDArray[Any]
+        ) -> None:
+            columns = [rows.astype(np.int32), labels, *features.astype(np.float32).T]
+            writer.write(pa.Table.from_arrays([pa.array(c) for c in columns], schema=schema))
+            digest.update(rows, labels, features)
 
-            yield write
+        yield write
+    file.seek(len(description))
+    file.write(digest.hexdigest().encode())
 
 
 def _check_suffix(path: Path) -> None:

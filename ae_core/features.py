@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ae_core import feature_files, progress
+from ae_core import feature_files, files, progress
 from ae_core.autoencoder import Autoencoder
 from ae_core.cifar10 import Dataset, normalise
 from ae_core.engines import Engine
@@ -50,7 +49,7 @@ def extract(
     path: str | Path,
     rows: npt.NDArray[np.integer] | None = None,
 ) -> FeatureSource:
-    """Encode a split's images into a file, aside and then renamed.
+    """Encode a split's images into a file that is whole or absent.
 
     Args:
         autoencoder: any phase's; a large `batch_size` encodes faster on a GPU.
@@ -58,8 +57,12 @@ def extract(
         split: `train` or `test`.
         path: ends in `.parquet`, or in `.csv`, which is several times slower and larger.
         rows: which images, all by default.
+
+    Raises:
+        BusyError: another process is writing the file; found out before any image is encoded.
+        UnwritableError: it can't be written.
     """
-    path, images = Path(path), getattr(dataset, split)
+    images = getattr(dataset, split)
     rows = np.arange(len(images.labels)) if rows is None else rows
     source = _source(autoencoder, dataset, split, len(rows))
     with writing(path, source) as write:
@@ -94,9 +97,9 @@ def time_formats(
     blocks, labels = [*_encoding(autoencoder, dataset, "test", rows)], dataset.test.labels[rows]
     source = _source(autoencoder, dataset, "test", len(rows))
     found = []
-    with tempfile.TemporaryDirectory(prefix="ae-formats-") as folder:
+    with files.scratch() as folder:
         for suffix in (".parquet", ".csv"):
-            path = Path(folder, f"some{suffix}")
+            path = folder / f"some{suffix}"
             started = time.perf_counter()
             with writing(path, source) as write:
                 for here, block in blocks:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,8 +27,11 @@ REPLACED = "replaced"
 """Among the drafts: an old folder, while the new one takes its place."""
 LONGEST = 64
 """Bytes of the path of the folder for temporary files."""
+FILE, FOLDER, NOTHING, DANGLING = "a file", "a folder", "nothing", "a link that leads nowhere"
+"""Of what `found_at` finds."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+UNFIT = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR}
 _claims: dict[Path, Path] = {}
 """The targets that this process has claimed, and the folders of their drafts."""
 _scratch = count()
@@ -39,6 +43,46 @@ class BusyError(InputError):
 
 class UnwritableError(InputError):
     """A file or folder can't be written: says which, why, and what to do."""
+
+
+def expanded(path: str | Path) -> Path:
+    """A path as a person gave it, with `~` spelled out where there is such a home folder."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  (pathlib's raises where there is none)
+
+
+def found_at(path: str | Path) -> str:
+    """What is at a path, in words for an error: `FILE`, `FOLDER`, `NOTHING`, `a FIFO`, ...
+
+    It opens nothing: a FIFO or a device may make a reader wait for ever.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  (pathlib's takes some errors for absence)
+    except FileNotFoundError:
+        return DANGLING if Path(path).is_symlink() else NOTHING
+    except OSError as error:
+        return f"none ({error.strerror})"
+    except ValueError as error:  # a NUL in its name
+        return f"none ({error})"
+    kinds = {
+        stat.S_IFREG: FILE,
+        stat.S_IFDIR: FOLDER,
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def for_file(path: str | Path) -> Path:
+    """Where a file will be written, `~` spelled out; it may be there already.
+
+    Raises:
+        UnwritableError: something else is there: a folder, a device, ...
+    """
+    path = expanded(path)
+    if found_at(path) == FOLDER:
+        raise UnwritableError(f"{path}: expected a file's name, found a folder")
+    _resolved(path)
+    return path
 
 
 @contextmanager
@@ -55,7 +99,7 @@ def replacing(target: str | Path, *, wait: bool = True) -> Iterator[Path]:
         BusyError: another process is writing it.
         UnwritableError: no room, no permission, or a read-only file system.
     """
-    target = Path(target).resolve()
+    target = _resolved(target)
     with claimed(target, wait=wait) as drafts, naming(target):
         draft = drafts / target.name
         yield draft
@@ -83,9 +127,9 @@ def claimed(target: str | Path, *, wait: bool = False) -> Iterator[Path]:
 
     Raises:
         BusyError: another process has it.
-        UnwritableError: nothing can be written beside it.
+        UnwritableError: nothing can be written beside it, or it is neither file nor folder.
     """
-    target = Path(target).resolve()  # a link stays, and what it leads to is replaced
+    target = _resolved(target)  # a link stays, and what it leads to is replaced
     if target in _claims:
         yield _claims[target]
         return
@@ -155,10 +199,23 @@ def naming(target: Path) -> Iterator[None]:
             remedy = "make room there, or name another place"
         elif error.errno in FORBIDDEN and beside:
             remedy = "allow it, or name another place"
+        elif error.errno in UNFIT and beside:
+            remedy = "name another place"
         else:
             raise
         reason = os.strerror(error.errno)
         raise UnwritableError(f"{target}: can't be written: {reason}: {remedy}") from error
+
+
+def _resolved(target: str | Path) -> Path:
+    """The place that links lead to; an error if a rename would replace a device or a FIFO there."""
+    found = found_at(target)
+    if found not in (FILE, FOLDER, NOTHING, DANGLING):
+        raise UnwritableError(
+            f"{target}: can't be written: expected a file, a folder or nothing there, found "
+            f"{found}: name another place"
+        )
+    return Path(target).resolve()
 
 
 def _locked(drafts: Path, wait: bool) -> int:

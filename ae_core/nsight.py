@@ -50,9 +50,20 @@ def measure(phase: str, dataset: Dataset) -> KernelsRecord:
     command = ["ncu", "--csv", "--clock-control", "none", "--metrics", ",".join(METRICS)]
     command += ["--profile-from-start", "off", "--kernel-name", CONVOLUTIONS]
     command += ["--launch-count", str(SAMPLE), sys.executable, "-m", "ae_core.nsight", phase]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    rows = tuple(figures(done.stdout.splitlines()))
-    if done.returncode or not rows:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise DeviceError(
+            f"{which('ncu')}: can't be run ({error.strerror}): install it anew"
+        ) from None
+    try:
+        rows = () if done.returncode else tuple(figures(done.stdout.splitlines()))
+    except (KeyError, ValueError) as error:  # also what pydantic raises
+        raise DeviceError(
+            f"ncu: expected {', '.join(METRICS)} of each launch, "
+            f"found another answer ({error!r:.80})"
+        ) from None
+    if not rows:
         words = (done.stdout + done.stderr).strip().splitlines()[-3:]
         raise DeviceError(f"ncu failed: {' / '.join(words) or 'it said nothing'}")
     return KernelsRecord(

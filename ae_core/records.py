@@ -6,7 +6,6 @@ Every number that the book prints comes from one of these records.
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
+from ae_core import files
 from ae_core.architecture import Architecture
 from ae_core.cifar10 import Identity
 from ae_core.device import Memory
@@ -402,27 +402,25 @@ _ANY: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="k
 
 
 def save(record: Record, path: str | Path) -> Path:
-    """Write a record as JSON, aside and then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf8") as file:
-        file.write(record.model_dump_json(indent=1) + "\n")
-    Path(file.name).chmod(0o644)
-    Path(file.name).rename(path)
+    """Write a record as JSON: at every moment `path` is whole, old or absent."""
+    path = files.for_file(path)
+    with files.replacing(path) as draft:
+        draft.write_text(record.model_dump_json(indent=1) + "\n", "utf8")
     return path
 
 
 def load(path: str | Path) -> Record:
-    """Read and validate a record.
+    """Read and validate a record; no value is converted to the type that is expected.
 
     Raises:
         RecordError: no file, not JSON, or a field that is missing, unknown or out of range.
     """
-    path = Path(path)
+    path = files.expanded(path)
+    found = files.found_at(path)
+    if found != files.FILE:
+        raise RecordError(f"{path}: expected a record, found {found}")
     try:
-        return _ANY.validate_json(path.read_text("utf8"))
-    except FileNotFoundError:
-        raise RecordError(f"{path}: expected a record, found no file") from None
+        return _ANY.validate_json(path.read_text("utf8"), strict=True)
     except UnicodeDecodeError:
         raise RecordError(f"{path}: expected JSON text, found other bytes") from None
     except ValidationError as error:

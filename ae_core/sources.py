@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import sys
 import tarfile
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ae_core import files
 from ae_core.cifar10 import (
     ARCHIVE_URL,
     FILES,
     FOLDER,
     RECORDS,
     SYNTHETIC_MARKER,
+    DataError,
     Dataset,
+    is_about,
     open_folder,
 )
 
 DIRECTORY_VARIABLE = "AE_CIFAR10_DIR"
 CACHE_VARIABLE = "AE_CACHE_DIR"
 ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
+DOWNLOAD_MARKER = "DOWNLOADED.txt"
+"""Beside downloaded batches: from where, and their digest."""
+
+
+class DownloadError(OSError):
+    """The network failed, or something else than the archive came."""
 
 
 def find(directory: str | Path | None = None) -> Dataset:
@@ -38,19 +43,21 @@ def find(directory: str | Path | None = None) -> Dataset:
 
     Raises:
         DataError: the named folder, or the cache, holds something else.
+        UnwritableError: the cache can't be written.
     """
     here = locate(directory)
     if here:
         return here
     try:
         return fetch()
-    except OSError as error:
+    except DownloadError as error:
+        made = synthesize()
         warnings.warn(
             f"CIFAR-10 is not here. {error}. Using the synthetic stand-in. For the real images set "
             f"{DIRECTORY_VARIABLE} to a folder with {FILES[0]} and the other batches.",
             stacklevel=2,
         )
-    return synthesize()
+        return made
 
 
 def locate(directory: str | Path | None = None) -> Dataset | None:
@@ -59,47 +66,54 @@ def locate(directory: str | Path | None = None) -> Dataset | None:
     if named:
         return open_folder(named)
     cached = cache_directory() / FOLDER
-    return open_folder(cached) if cached.exists() else None
+    return None if files.found_at(cached) == files.NOTHING else _open_cached(cached)
 
 
 def cache_directory() -> Path:
     """Where downloads and the synthetic stand-in are kept between runs."""
     import pooch  # noqa: PLC0415
 
-    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("ae-core"))
+    return files.expanded(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("ae-core"))
 
 
 def fetch(url: str = ARCHIVE_URL, md5: str = ARCHIVE_MD5) -> Dataset:
     """Download and unpack the binary archive into the cache, with progress, retries and checksum.
 
-    Everything happens in a folder of this process that is renamed at the end, so an interrupted
-    download leaves nothing that looks like data, and two at once do the work twice but never mix.
+    Of two processes at once the second waits for the first, and takes what that one has fetched.
 
     Raises:
-        OSError: the network failed, or what came has another checksum.
+        DownloadError: the network failed, or what came has another checksum.
+        UnwritableError: the cache can't be written.
         DataError: the archive does not hold the six batches.
     """
-    import pooch  # noqa: PLC0415
 
-    target = cache_directory() / FOLDER
-    if target.exists():
-        return open_folder(target)
-    base, _, name = url.rpartition("/")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as aside:
-        source = pooch.create(aside, f"{base}/", registry={name: f"md5:{md5}"}, retry_if_failed=2)
-        try:
-            archive = source.fetch(name, downloader=_downloader())
-        except (OSError, ValueError) as error:  # no route, no name, refused, or another's page
-            reason = "another checksum" if isinstance(error, ValueError) else type(error).__name__
-            raise OSError(f"Downloading {url} failed ({reason})") from error
-        with _renamed_when_whole(target) as folder, tarfile.open(archive) as tar:
+    def download(drafts: Path) -> None:
+        archive = _download(url, md5, drafts)
+        with files.replacing(target) as folder, tarfile.open(archive) as tar:
+            folder.mkdir()
             for member in tar:
                 member.name = Path(member.name).name
                 if member.isfile() and member.name in (*FILES, "batches.meta.txt"):
                     tar.extract(member, folder, filter="data")
-            open_folder(folder)
-    return open_folder(target)
+            digest = open_folder(folder).identity.digest
+            (folder / DOWNLOAD_MARKER).write_text(f"{url}\n{digest}\n", "utf8")
+
+    target = cache_directory() / FOLDER
+    return _cached(target, download)
+
+
+def _download(url: str, md5: str, folder: Path) -> Path:
+    import pooch  # noqa: PLC0415
+
+    base, _, name = url.rpartition("/")
+    source = pooch.create(folder, f"{base}/", registry={name: f"md5:{md5}"}, retry_if_failed=2)
+    try:
+        return Path(source.fetch(name, downloader=_downloader()))
+    except (OSError, ValueError) as error:  # no route, no name, refused, or another's page
+        if isinstance(error, OSError) and error.errno in files.FULL | files.FORBIDDEN:
+            raise  # nothing of the network's
+        reason = "another checksum" if isinstance(error, ValueError) else type(error).__name__
+        raise DownloadError(f"Downloading {url} failed ({reason})") from error
 
 
 def _downloader() -> Any:
@@ -113,42 +127,72 @@ def synthesize(directory: str | Path | None = None, seed: int = 0) -> Dataset:
 
     Raises:
         FileExistsError: `directory` exists and is not empty.
+        UnwritableError: the folder can't be written.
     """
     from ae_core import synthetic  # noqa: PLC0415
 
-    cached = cache_directory() / f"synthetic-{synthetic.VERSION}-{seed}"
-    target = Path(directory).resolve() if directory else cached
-    if directory is None and target.exists():
-        return open_folder(target)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target}: expected a new or empty folder, found other files")
-    with _renamed_when_whole(target) as folder:
+    if directory is None:
+        target = cache_directory() / f"synthetic-{synthetic.VERSION}-{seed}"
+        return _cached(target, lambda _: _synthesize(target, seed))
+    target = files.expanded(directory)
+    with files.claimed(target):
+        target = target.resolve()  # `.` will be another folder afterwards
+        found = files.found_at(target)
+        if found == files.FOLDER and any(target.iterdir()):
+            found = "other files"
+        if found not in (files.NOTHING, files.FOLDER):
+            raise FileExistsError(f"{target}: expected a new or empty folder, found {found}")
+        _synthesize(target, seed)
+    return open_folder(target)
+
+
+def _synthesize(target: Path, seed: int) -> None:
+    from ae_core import synthetic  # noqa: PLC0415
+
+    with files.replacing(target) as folder:
+        folder.mkdir()
         for number, name in enumerate(FILES):
-            synthetic.records(RECORDS, seed=(seed, number)).tofile(folder / name)
+            (folder / name).write_bytes(synthetic.records(RECORDS, seed=(seed, number)).data)
         (folder / "batches.meta.txt").write_text("\n".join(synthetic.CLASSES) + "\n", "utf8")
         digest = open_folder(folder).identity.digest
         (folder / SYNTHETIC_MARKER).write_text(
             f"Synthetic stand-in for CIFAR-10, made by ae_core with seed {seed}.\n{digest}\n",
             "utf8",
         )
-    return open_folder(target)
 
 
-@contextmanager
-def _renamed_when_whole(target: Path) -> Iterator[Path]:
-    """A fresh folder beside `target` that takes its name when the block succeeds.
+def _cached(target: Path, make: Callable[[Path], None]) -> Dataset:
+    """A folder of the cache; of processes that find it missing one makes it, the others wait.
 
-    If another process got there first, its folder stands and ours is dropped.
+    Args:
+        target: the folder.
+        make: writes it; is given a folder for drafts.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)  # mkdtemp's folders are private; data may be shared
+    if files.found_at(target) == files.NOTHING:
         try:
-            folder.rename(target)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            with files.claimed(target, wait=True) as drafts, files.naming(target):
+                if files.found_at(target) == files.NOTHING:
+                    make(drafts)
+        except files.UnwritableError as error:
+            raise files.UnwritableError(f"{error} with {CACHE_VARIABLE}") from error
+    return _open_cached(target)
+
+
+def _open_cached(folder: Path) -> Dataset:
+    """Open what this package wrote into the cache, if it still is what it wrote.
+
+    Raises:
+        DataError: it is not; says to remove it.
+    """
+    remedy = f"remove it, to have it made anew; {CACHE_VARIABLE} names the cache"
+    try:
+        dataset = open_folder(folder)
+    except DataError as error:
+        raise DataError(f"{error}: {remedy}") from None
+    markers = [m for n in (SYNTHETIC_MARKER, DOWNLOAD_MARKER) if (m := folder / n).exists()]
+    if markers and not any(is_about(marker, dataset.identity.digest) for marker in markers):
+        raise DataError(
+            f"{folder}: expected the images that were written here, found others (their "
+            f"digest differs): {remedy}"
+        )
+    return dataset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ae_core import checkpoint as checkpoints
-from ae_core import phases, progress, provenance
+from ae_core import files, phases, progress, provenance
 from ae_core.autoencoder import Autoencoder
 from ae_core.checkpoint import Checkpoint, CheckpointError, TrainingState
 from ae_core.cifar10 import Dataset, Images, normalise
@@ -25,6 +26,7 @@ from ae_core.records import (
     TrainingSettings,
 )
 
+Existing = Literal["refuse", "resume", "replace"]
 TRACE_PARTS = 50
 """Points of a loss curve that an epoch gives."""
 STAGED_IMAGES = 1000
@@ -41,7 +43,7 @@ def train(
     *,
     device: str | KernelDevice = "auto",
     checkpoint: str | Path | None = None,
-    existing: Literal["refuse", "resume", "replace"] = "refuse",
+    existing: Existing = "refuse",
     on_epoch: Callable[[EpochResult], object] | None = None,
 ) -> tuple[Autoencoder, TrainingRecord]:
     """Train a new autoencoder, or go on with a saved one.
@@ -51,19 +53,59 @@ def train(
         dataset: its first `settings.images` training images are used, reshuffled each epoch in an
             order that follows from seed and epoch alone.
         device: what runs the kernels of a CUDA phase: `auto`, `cuda`, `emulated`, or a device.
-        checkpoint: written after each epoch.
+        checkpoint: written after each epoch; no other process may write it meanwhile.
         existing: what to do if `checkpoint` exists: refuse to start, resume from it (bitwise the
             same result as never having stopped), or replace it.
         on_epoch: called after each epoch.
 
     Raises:
         InputError: more images asked for than there are.
+        BusyError: another training writes `checkpoint`.
         FileExistsError: `checkpoint` exists and `existing` is `refuse`.
         CheckpointError: it can't be read, or belongs to other settings or data.
         TrainingDivergedError: the loss became NaN or infinite.
     """
+    with claimed(checkpoint, existing) as saved:
+        path = files.expanded(checkpoint) if checkpoint else None
+        return _train(settings, dataset, device, path, saved, on_epoch)
+
+
+@contextmanager
+def claimed(
+    checkpoint: str | Path | None, existing: Existing = "refuse"
+) -> Iterator[Checkpoint | None]:
+    """The sole right to write a checkpoint, if one is named, and its content if it is resumed.
+
+    `train` claims its checkpoint itself; who has work to do before claims it before that.
+
+    Raises:
+        BusyError: another training writes it.
+        FileExistsError: it exists and `existing` is `refuse`.
+        CheckpointError: it can't be read.
+    """
+    if checkpoint is None:
+        yield None
+        return
+    path = files.for_file(checkpoint)
+    with files.claimed(path):
+        there = files.found_at(path) == files.FILE
+        if there and existing == "refuse":
+            raise FileExistsError(f"{path}: this checkpoint exists: resume it, or name another")
+        yield checkpoints.load(path) if there and existing == "resume" else None
+
+
+def _train(
+    settings: TrainingSettings,
+    dataset: Dataset,
+    device: str | KernelDevice,
+    path: Path | None,
+    saved: Checkpoint | None,
+    on_epoch: Callable[[EpochResult], object] | None,
+) -> tuple[Autoencoder, TrainingRecord]:
     _check_counts(settings, dataset)
     facts = provenance.current()
+    if path and saved:
+        _refuse_differences(path, saved.state, settings, dataset)
     autoencoder = Autoencoder(
         phases.create(settings.phase, device),
         settings.architecture,
@@ -72,17 +114,10 @@ def train(
         initial_scale=settings.initial_scale,
         graph=settings.graph,
     )
-    path = Path(checkpoint) if checkpoint else None
     epochs: list[EpochResult] = []
-    if path and path.exists() and existing != "replace":
-        if existing == "refuse":
-            raise FileExistsError(f"{path}: this checkpoint exists: resume it, or name another")
-        saved = checkpoints.load(path)
-        _refuse_differences(path, saved.state, settings, dataset)
+    if saved:
         autoencoder.load_parameters(saved.parameters)
         epochs = list(saved.state.epochs)
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
     resumed_after = len(epochs)
     autoencoder.warm_up(settings.learning_rate)
     staged_images = max(STAGED_IMAGES // settings.batch_size, 1) * settings.batch_size

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +41,22 @@ def folder(dataset: cifar10.Dataset, tmp_path: Path) -> Path:
     for name in cifar10.FILES:
         (folder / name).symlink_to(dataset.directory / name)
     return folder
+
+
+@pytest.fixture
+def full_at() -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which the system refuses to write a file beyond so many bytes."""
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,19 @@ def swap_for_folder(folder: Path) -> None:
     (folder / FILES[3]).mkdir()
 
 
+def swap_for_fifo(folder: Path) -> None:
+    (folder / FILES[3]).unlink()
+    os.mkfifo(folder / FILES[3])
+
+
+def swap_for_link(target: str):
+    def change(folder: Path) -> None:
+        (folder / FILES[3]).unlink()
+        (folder / FILES[3]).symlink_to(target)
+
+    return change
+
+
 def only_files(*names: str):
     def change(folder: Path) -> None:
         for path in folder.iterdir():
@@ -107,6 +121,17 @@ def python_archive(folder: Path) -> None:
         ),
         (lambda f: replace(f / FILES[4], b"hello\n"), "it looks like a text file"),
         (break_label, r"data_batch_3\.bin: expected labels 0 to 9, found 10 in record 17"),
+        (swap_for_fifo, r"data_batch_4\.bin: expected a file .*, found a FIFO"),
+        (swap_for_link("/dev/zero"), r"data_batch_4\.bin: expected a file .*, found a device"),
+        (
+            swap_for_link(FILES[3]),
+            r"data_batch_4\.bin: expected a file .*, found none .Too many levels",
+        ),
+        (
+            swap_for_link("nowhere"),
+            r"data_batch_4\.bin: expected a file .*, found a link that leads nowh",
+        ),
+        (only_files(cifar10.ARCHIVE), r"unpack it: tar -xzf /.*data/cifar-10-b.*gz -C /.*data$"),
         (swap_for_folder, r"data_batch_4\.bin: expected a file .*, found a folder"),
         (only_files(), "found an empty folder"),
         (only_files("a.txt", "b.txt"), r"found a\.txt, b\.txt"),
@@ -128,10 +153,46 @@ def test_a_folder_that_is_not_there(tmp_path):
         open_folder(tmp_path / "none")
 
 
-def test_a_file_in_place_of_the_folder(tmp_path):
-    (tmp_path / "x").write_text("x")
-    with pytest.raises(DataError, match="found a file"):
-        open_folder(tmp_path / "x")
+def test_a_home_folder_that_nobody_has(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"^~nosuchuser/x: expected a folder .* found nothing$"):
+        open_folder("~nosuchuser/x")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "found"),
+    [
+        (lambda path: path.write_text("x"), "x", "a file"),
+        (os.mkfifo, "x", "a FIFO"),
+        (lambda path: path.symlink_to("x"), "x", "none .Too many levels"),
+        (lambda path: path.symlink_to("/dev/null"), "x", "a device"),
+        (lambda path: path.write_text("x"), "x/y", "none .Not a directory"),
+        (lambda path: None, "x" * 300, "none .File name too long"),
+        (lambda path: None, "x\0y", "none .embedded null byte"),
+    ],
+)
+def test_something_else_in_place_of_the_folder(tmp_path, make, name, found):
+    make(tmp_path / "x")
+    with pytest.raises(DataError, match=f"^{tmp_path}/{name}: expected a folder .*, found {found}"):
+        open_folder(tmp_path / name)
+
+
+def test_the_archive_in_place_of_its_folder_comes_with_the_command_that_unpacks_it(tmp_path):
+    archive = tmp_path / "my data" / cifar10.ARCHIVE
+    archive.parent.mkdir()
+    archive.write_bytes(b"x")
+    told = f"^{archive}: .* unpack it: tar -xzf '{archive}' -C '{archive.parent}'$"
+    with pytest.raises(DataError, match=told):
+        open_folder(archive)
+    with pytest.raises(DataError, match=told):
+        open_folder(archive.parent)
+
+
+def test_what_lies_beside_the_batches_is_never_waited_for(folder):
+    os.mkfifo(folder / "batches.meta.txt")
+    os.mkfifo(folder / cifar10.SYNTHETIC_MARKER)
+    opened = open_folder(folder)
+    assert (opened.classes, opened.identity.kind) == (cifar10.CLASSES, "other")
 
 
 def test_no_permission_for_the_folder(folder, monkeypatch):
@@ -139,7 +200,7 @@ def test_no_permission_for_the_folder(folder, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(DataError, match="no permission to read it"):
+    with pytest.raises(DataError, match=r"one that can't be read \(Permission denied\)"):
         open_folder(folder)
 
 
@@ -153,7 +214,7 @@ def test_no_permission(folder, monkeypatch):
         return opener(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(DataError, match=r"data_batch_2\.bin: .*no permission"):
+    with pytest.raises(DataError, match=r"data_batch_2\.bin: .*found Permission denied"):
         open_folder(folder)
 
 
@@ -169,7 +230,7 @@ def test_synthetic_data_is_told_apart(dataset):
 def test_other_bytes_in_the_layout_are_told_apart(folder):
     """The same batches without the marker, or with a marker that is about other bytes."""
     assert open_folder(folder).identity.kind == "other"
-    (folder / cifar10.SYNTHETIC_MARKER).write_text("seed 0\n0000\n")
+    (folder / cifar10.SYNTHETIC_MARKER).write_bytes(b"seed 0\n0000\n\xff")
     assert open_folder(folder).identity.kind == "other"
     assert open_folder(folder).identity.label == "CIFAR-10 layout, other bytes"
 

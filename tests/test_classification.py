@@ -385,12 +385,28 @@ def test_training_images_are_no_test_set(write):
         classify_files(folder, SVC_SETTINGS, "scikit-learn")
 
 
-@pytest.mark.parametrize("there", ["train", "test", None])
-def test_a_missing_file_is_told(write, tmp_path, there):
-    folder = write(there, ".parquet") if there else tmp_path / "nowhere"
-    told = f"^{re.escape(str(folder))}: expected train.parquet and test.parquet, or .csv$"
+@pytest.mark.parametrize(("there", "missing"), [("train", "test"), ("test", "train")])
+def test_a_missing_file_is_told(write, there, missing):
+    folder = write(there, ".parquet")
+    told = f"^{re.escape(str(folder))}: expected {missing}.parquet or {missing}.csv, found neither"
     with pytest.raises(FeatureError, match=told):
         classify_files(folder, SVC_SETTINGS, "scikit-learn")
+
+
+def test_of_two_files_of_one_split_none_is_guessed(write):
+    for split in ("train", "test"):
+        write(split, ".parquet")
+    folder = write("train", ".csv", seed=2)
+    told = r"features: expected train.* found train\.parquet and train\.csv: remove the older one$"
+    with pytest.raises(FeatureError, match=told):
+        classify_files(folder, SVC_SETTINGS, "scikit-learn")
+
+
+def test_something_else_in_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "a file").write_text("")
+    for name, found in (("nowhere", "nothing"), ("a file", "a file"), ("x\0", "none .embedded")):
+        with pytest.raises(FeatureError, match=f"{name}: expected a folder with .* found {found}"):
+            classify_files(tmp_path / name, SVC_SETTINGS, "scikit-learn")
 
 
 def test_a_record_holds_every_result_and_comes_back_equal(tmp_path):

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from ae_core import records, tables
+from ae_core import files, records, tables
 from ae_core.phases import PHASES
 from ae_core.training import restore
 
@@ -180,6 +182,12 @@ def test_bench_measures_both_cpu_phases(on_data, tmp_path):
         (["train", "--phase", "all"], "error: phase: expected one of"),
         (["train", "--out", "/proc/none/r.json"], "error: "),
         (["bench", "--peer", "torch", "--out", "/proc/none/r.json"], "error: "),
+        (["train", "--checkpoint", "."], "error: .: expected a file's name, found a folder"),
+        (["train", "--checkpoint", "/dev/null"], "error: /dev/null: can't be written: "),
+        (["train", "--out", "/dev/full"], "error: /dev/full: can't be written: "),
+        (["train", "--out", "."], "error: .: expected a file's name, found a folder"),
+        (["train", "--data", "~nosuchuser/x"], "error: ~nosuchuser/x: expected a folder"),
+        (["train", "--data", "/dev/null"], "error: /dev/null: expected a folder"),
         (["train", "--resume"], "error: --resume: expected --checkpoint"),
         (["train", "--epochs", "0"], "--epochs"),
         (["train", "--epochs", "many"], "--epochs"),
@@ -189,7 +197,7 @@ def test_bench_measures_both_cpu_phases(on_data, tmp_path):
         (["features", "/nowhere/w.safetensors", "f"], "error: /nowhere/w.safetensors: "),
         (["features", "w", "f", "--images", "5"], "--images"),
         (["features", "w"], "Missing argument"),
-        (["classify", "/nowhere"], "error: /nowhere: expected train.parquet and test.parquet"),
+        (["classify", "/nowhere"], "error: /nowhere: expected a folder with train.parquet"),
         (["classify", "f", "--classifier", "tree"], "error: classifier: Input should be 'svc'"),
         (["classify", "f", "--C", "0"], "error: C: Input should be greater than 0, found 0"),
         (["classify", "f", "--gamma", "nan"], "error: gamma: Input should be"),
@@ -212,6 +220,46 @@ def test_mistakes_are_told_in_a_sentence(dataset, arguments, told, tmp_path, mon
     assert done.returncode not in (0, 70)
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+    assert not done.stderr.startswith("error: ") or len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def damaged(weights, tmp_path):
+    """A checkpoint with a flipped bit."""
+    content = bytearray(Path(weights).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "damaged.safetensors").write_bytes(content)
+    return tmp_path / "damaged.safetensors"
+
+
+def test_a_checkpoint_in_use_or_damaged_is_told_before_data_is_looked_for(damaged, tmp_path):
+    arguments = ["train", "--data", "/nowhere", "--out", str(tmp_path / "r.json"), "--resume"]
+    done = run(*arguments, "--checkpoint", str(damaged))
+    assert done.stderr.startswith(f"error: {damaged}: expected the tensors and the state that were")
+    with files.claimed(tmp_path / "w"):
+        done = run(*arguments, "--checkpoint", str(tmp_path / "w"))
+    assert done.stderr.startswith(f"error: {tmp_path}/w: another process is writing it")
+    assert [path.name for path in tmp_path.iterdir()] == [damaged.name]
+
+
+@pytest.mark.parametrize("command", ["train", "features"])
+def test_a_full_disk_ends_in_one_line(weights, on_data, tmp_path, command):
+    folder = tmp_path / "full"
+    name = "w.safetensors" if command == "train" else "train.parquet"
+    arguments = {
+        "train": ["--images", "2", "--test-images", "0", "--checkpoint", str(folder / name),
+                  "--out", str(tmp_path / "r.json")],
+        "features": [weights, str(folder), "--images", "10", "--test-images", "10"],
+    }  # fmt: skip
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    done = run(command, *arguments[command], *on_data, preexec_fn=limit)
+    told = f"error: {folder / name}: can't be written: File too large: make room there"
+    assert done.returncode == 1
+    assert done.stderr.startswith(told) and len(done.stderr.splitlines()) == 1
+    assert not any(folder.iterdir())
 
 
 def test_ctrl_c_ends_cleanly_and_training_goes_on_later(on_data, tmp_path):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
+import tempfile
 import tracemalloc
 
 import numpy as np
@@ -20,9 +25,10 @@ from ae_core.cifar10 import normalise
 from ae_core.engines import ScikitLearn
 from ae_core.errors import InputError
 from ae_core.feature_files import FeatureError, inspect, load
-from ae_core.features import encoded, extract, stratified
+from ae_core.features import encoded, extract, stratified, time_formats
+from ae_core.files import BusyError, UnwritableError
 from ae_core.records import TrainingSettings
-from tests.conftest import SMALL
+from tests.conftest import ROOT, SMALL
 
 ENGINE = ScikitLearn()
 WIDTH = SMALL.latent_features
@@ -241,7 +247,7 @@ def narrower(path):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda path: path.unlink(), "expected a file of features, found no file"),
+        (lambda path: path.unlink(), "expected a file of features, found nothing"),
         (lambda path: path.write_bytes(b""), "expected a whole Parquet file, found a damaged"),
         (lambda path: path.write_text("image,label\n1,2\n"), "expected a whole Parquet file"),
         (a_name_that_is_no_text, "expected a whole Parquet file, found a damaged"),
@@ -290,7 +296,7 @@ def with_label(label):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda path: path.unlink(), "expected a file of features, found no file"),
+        (lambda path: path.unlink(), "expected a file of features, found nothing"),
         (lambda path: path.write_bytes(b""), "found no description"),
         (with_label(""), "expected labels from 0 to 9"),
         (with_label(10), "expected labels from 0 to 9"),
@@ -359,6 +365,173 @@ def test_flipped_bytes_in_a_parquet_file_never_change_a_feature(whole):
         np.testing.assert_array_equal(bits(loaded.x), bits(good.x))
         np.testing.assert_array_equal(loaded.labels, good.labels)
         np.testing.assert_array_equal(loaded.rows, good.rows)
+        assert loaded.source == good.source
+
+
+def test_a_flipped_bit_in_a_csv_file_is_found_anywhere(whole, random):
+    """But where it changes no number: a blank for another, a digit too many to matter."""
+    path = whole(".csv")
+    content, good = path.read_bytes(), load(path, ENGINE)
+    for place in range(0, len(content), 41):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        try:
+            loaded = load(path, ENGINE)
+        except FeatureError as error:
+            assert str(error).startswith(f"{path}: ")
+            continue
+        np.testing.assert_array_equal(bits(loaded.x), bits(good.x))
+        np.testing.assert_array_equal(loaded.labels, good.labels)
+        np.testing.assert_array_equal(loaded.rows, good.rows)
+        assert loaded.source == good.source
+
+
+def with_another_digit(path):
+    *lines, last = path.read_text().splitlines()
+    start, _, digit = last.rpartition(".")
+    path.write_text(
+        "\n".join([*lines, f"{start}.{'1' if digit[0] != '1' else '2'}{digit[1:]}"]) + "\n"
+    )
+
+
+def with_rows_swapped(path):
+    *lines, one, other = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, other, one]) + "\n")
+
+
+def of_another_encoder(path):
+    text, digest = path.read_text(), inspect(path).parameters_digest
+    path.write_text(text.replace(digest, "0" * 64))
+
+
+@pytest.mark.parametrize(
+    "change", [with_another_digit, with_rows_swapped, of_another_encoder, with_label(4)]
+)
+def test_a_csv_file_with_another_number_is_refused(whole, change):
+    path = whole(".csv")
+    change(path)
+    refused(path, "expected what was written, found something else .* damaged; extract it anew")
+
+
+def test_a_parquet_file_with_another_number_is_refused_whoever_reads_it(whole):
+    """Page checksums do not tell what wrote a page, and cuDF does not look at them."""
+    path = whole(".parquet")
+    table = pq.read_table(path)
+    labels = table["label"].to_numpy().copy()
+    labels[3] = (labels[3] + 1) % 10
+    pq.write_table(table.set_column(1, "label", pa.array(labels)), path)
+    refused(path, "expected what was written, found something else")
+
+
+@each_format
+def test_a_file_of_an_earlier_version_is_refused_as_such(whole, suffix):
+    path = whole(suffix)
+    path.write_bytes(path.read_bytes().replace(b"ae_core features 2", b"ae_core features 1"))
+    refused(path, "found 'ae_core features 1', of an earlier version: extract them anew")
+
+
+def test_other_things_than_a_file_are_told_and_never_waited_for(tmp_path, autoencoder, dataset):
+    os.mkfifo(tmp_path / "fifo.csv")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "device.csv").symlink_to("/dev/zero")
+    for name, found in (("fifo", "a FIFO"), ("folder", "a folder"), ("device", "a device")):
+        refused(tmp_path / f"{name}.csv", f"expected a file of features, found {found}")
+        with pytest.raises(UnwritableError, match=f"{name}.csv: .*found {found}"):
+            extract(autoencoder, dataset, "train", tmp_path / f"{name}.csv", ROWS)
+
+
+@each_format
+@pytest.mark.parametrize("size", [100, 2000, 10**9])
+def test_a_full_disk_ends_in_a_line_and_leaves_what_was_there(
+    whole, autoencoder, dataset, full_at, suffix, size
+):
+    """At the start, in the middle and at the very end."""
+    path = whole(suffix)
+    before = path.read_bytes()
+    told = f"^{path}: can't be written: {os.strerror(errno.EFBIG)}: make room"
+    with full_at(min(size, len(before) - 1)), pytest.raises(UnwritableError, match=told):
+        extract(autoencoder, dataset, "train", path, ROWS)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+EXTRACT = """
+import sys
+from ae_core import cifar10, feature_files
+from ae_core.features import extract
+from tests.test_features import ROWS, new_autoencoder
+
+feature_files.BLOCK = 7
+autoencoder = new_autoencoder()
+encode, calls = autoencoder.encode, []
+
+def encode_twice(images):
+    calls.append(images)
+    if len(calls) == 3:
+        print("here", flush=True)
+        sys.stdin.read()
+    return encode(images)
+
+autoencoder.encode = encode_twice
+extract(autoencoder, cifar10.open_folder(sys.argv[1]), "train", sys.argv[2], ROWS)
+"""
+"""Waits with two blocks written."""
+
+
+@pytest.fixture
+def other(dataset):
+    """Starts an extraction in another process; returns when it waits."""
+    started = []
+
+    def start(path):
+        process = subprocess.Popen(
+            [sys.executable, "-c", EXTRACT, str(dataset.directory), str(path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+        started.append(process)
+        assert process.stdout.readline() == "here\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_process_is_refused_before_it_encodes(autoencoder, dataset, tmp_path, other):
+    path = tmp_path / "train.parquet"
+    process = other(path)
+    autoencoder.encode = pytest.fail
+    with pytest.raises(BusyError, match=f"^{path}: another process is writing it"):
+        extract(autoencoder, dataset, "train", path, ROWS)
+    process.communicate("")
+    assert load(path, ENGINE).source.images == len(ROWS)
+
+
+@each_format
+def test_what_a_killed_process_left_is_gone_after_the_next(
+    autoencoder, dataset, tmp_path, other, suffix
+):
+    path = tmp_path / f"train{suffix}"
+    process = other(path)
+    process.kill()
+    process.wait()
+    assert [file.name for file in tmp_path.iterdir()] == [f".train{suffix}.ae-draft"]
+    extract(autoencoder, dataset, "test", tmp_path / "test.parquet", np.arange(9))
+    assert [file.name for file in tmp_path.iterdir()] == ["test.parquet"]
+
+
+def test_formats_are_timed_in_a_folder_that_is_gone_afterwards(
+    autoencoder, dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    times = time_formats(autoencoder, dataset, ROWS, ENGINE)
+    assert [(t.suffix, t.images, t.features) for t in times] == [
+        (".parquet", len(ROWS), WIDTH),
+        (".csv", len(ROWS), WIDTH),
+    ]
+    assert not any(tmp_path.iterdir())
 
 
 @each_format

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -168,7 +169,8 @@ def test_an_input_that_cannot_be_read_is_not_called_unwritable(tmp_path):
 
 def test_a_parent_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"), files.replacing(tmp_path / "file" / "x"):
+    told = "file/x: can't be written: .* found none .Not a directory.: name another place"
+    with pytest.raises(UnwritableError, match=told), files.replacing(tmp_path / "file" / "x"):
         pass
 
 
@@ -180,3 +182,61 @@ def test_a_link_stays_and_the_file_behind_it_is_replaced(tmp_path):
     assert (tmp_path / "disk" / "x").read_text() == "new"
     assert (tmp_path / "link").is_symlink()
     assert names(tmp_path / "disk") == ["x"]
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+UNFIT = [
+    (fifo, "x", "a FIFO"),
+    (lambda path: path.symlink_to("/dev/null"), "x", "a device"),
+    (loop, "x", "none (Too many levels of symbolic links)"),
+    (lambda path: path.write_text(""), "x/y", "none (Not a directory)"),
+    (lambda path: None, "x" * 300, "none (File name too long)"),
+    (lambda path: None, "x\0y", "none (embedded null byte)"),
+]
+
+
+@pytest.mark.parametrize(("make", "name", "found"), UNFIT)
+def test_what_can_not_be_replaced_is_told_and_stays(tmp_path, make, name, found):
+    make(tmp_path / "x")
+    before = names(tmp_path)
+    assert files.found_at(tmp_path / name) == found
+    told = f"{re.escape(str(tmp_path / name))}: can't be written: .* found {re.escape(found)}"
+    for write in (files.claimed, files.replacing):
+        with pytest.raises(UnwritableError, match=told), write(tmp_path / name):
+            pass
+    with pytest.raises(UnwritableError, match=told):
+        files.for_file(tmp_path / name)
+    assert names(tmp_path) == before
+
+
+def test_a_name_too_long_for_its_drafts_is_told(tmp_path):
+    with pytest.raises(UnwritableError, match="xxx: can't be written: File name too long: name"):
+        files.claimed(tmp_path / ("x" * 250)).__enter__()
+
+
+def test_what_is_there_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    found = {name: files.found_at(tmp_path / name) for name in ("", "file", "none", "dangling")}
+    assert [*found.values()] == [files.FOLDER, files.FILE, files.NOTHING, files.DANGLING]
+
+
+def test_a_file_is_not_written_over_a_folder(tmp_path):
+    with pytest.raises(
+        UnwritableError, match=f"{tmp_path}: expected a file's name, found a folder"
+    ):
+        files.for_file(tmp_path)
+    assert files.for_file(tmp_path / "new") == tmp_path / "new"
+
+
+def test_a_home_folder_that_nobody_has_is_a_name_like_others(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert files.expanded("~/x") == Path("/home/me/x")
+    assert files.expanded("~nosuchuser/x") == Path("~nosuchuser/x")

@@ -53,6 +53,27 @@ def test_what_ncu_says_when_it_fails_is_passed_on(dataset, ncu, code, out):
         nsight.measure("gpu-v2", dataset)
 
 
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [(-1, '"0",' + KERNEL + ',"another","unit","1"'), (-1, LINES[-1].replace("116", "n/a"))],
+)
+def test_an_answer_without_its_numbers_is_told_in_a_line(dataset, ncu, line, other):
+    ncu.stdout = "\n".join([*LINES[:line], other])
+    with pytest.raises(DeviceError, match=r"^ncu: expected .* found another answer") as caught:
+        nsight.measure("gpu-v2", dataset)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_ncu_that_can_not_be_run_is_told(dataset, monkeypatch, tmp_path):
+    device = type("Device", (), {"name": "card"})
+    monkeypatch.setattr(nsight, "open_device", lambda _: device())
+    (tmp_path / "ncu").write_text("\x7fELF")
+    (tmp_path / "ncu").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match=f"^{tmp_path}/ncu: can't be run .Exec format error."):
+        nsight.measure("gpu-v2", dataset)
+
+
 def test_without_ncu_it_says_where_to_get_it(dataset, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(DeviceError, match=r"expected ncu.*CUDA toolkit"):

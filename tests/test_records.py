@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from pydantic import ValidationError
 
 from ae_core import records
 from ae_core.architecture import Architecture
+from ae_core.commands.output import writable
+from ae_core.files import UnwritableError
 from ae_core.records import RecordError, TrainingRecord, TrainingSettings
 from ae_core.training import train
 from tests.conftest import SMALL
@@ -52,6 +55,8 @@ def change(path, key, value):
         ("epochs.0.loss", -1.0, "epochs.0.loss"),
         ("epochs.0.seconds", float("nan"), "epochs.0.seconds"),
         ("epochs.0.images", 1.5, "epochs.0.images"),
+        ("epochs.0.images", "8", "epochs.0.images"),
+        ("settings.graph", 1, "settings.graph"),
         ("epochs.0.trace", [0.5, float("inf")], "epochs.0.trace"),
         ("settings.learning_rate", 0, "settings.learning_rate"),
         ("settings.architecture.height", 30, "settings.architecture"),
@@ -73,9 +78,40 @@ def test_files_that_are_no_records_are_refused(path, content):
         records.load(path)
 
 
-def test_a_missing_record_is_told(tmp_path):
-    with pytest.raises(RecordError, match="found no file"):
-        records.load(tmp_path / "none.json")
+def test_other_things_than_a_file_are_told_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for name, found in (("none.json", "nothing"), ("", "a folder"), ("fifo", "a FIFO")):
+        with pytest.raises(RecordError, match=f"{name}: expected a record, found {found}"):
+            records.load(tmp_path / name)
+
+
+def test_a_record_cut_short_anywhere_is_refused(path):
+    content = path.read_bytes().rstrip()
+    for length in range(0, len(content), 37):
+        path.write_bytes(content[:length])
+        with pytest.raises(RecordError, match="not a valid record"):
+            records.load(path)
+
+
+def test_a_full_disk_ends_in_a_line_and_leaves_the_old_record(record, path, full_at):
+    before = path.read_bytes()
+    with (
+        full_at(100),
+        pytest.raises(UnwritableError, match=rf"^{path}: can't be written: File too"),
+    ):
+        records.save(record, path)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["record.json"]
+
+
+def test_a_record_is_not_written_over_something_else(record, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "device").symlink_to("/dev/null")
+    for name, found in (("", "a folder"), ("fifo", "a FIFO"), ("device", "a device")):
+        with pytest.raises(UnwritableError, match=f"found {found}"):
+            records.save(record, tmp_path / name)
+        with pytest.raises(UnwritableError, match=f"found {found}"):
+            writable(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import http.server
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ae_core import cifar10, sources, synthetic
 from ae_core.cifar10 import FILES, DataError
-from ae_core.sources import find
+from ae_core.files import BusyError, UnwritableError
+from ae_core.sources import DownloadError, find
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def test_a_named_folder_comes_first_then_the_variable_then_the_cache(
 
 def test_without_a_network_the_stand_in_is_used_and_said(empty_cache, dataset, monkeypatch):
     def unreachable(*_):
-        raise ConnectionError("no route to host")
+        raise DownloadError("no route to host")
 
     empty_cache.mkdir()
     (empty_cache / f"synthetic-{synthetic.VERSION}-0").symlink_to(dataset.directory)
@@ -129,14 +136,176 @@ def test_another_page_in_place_of_the_archive_counts_as_no_network(
         assert find() is dataset
 
 
-def test_two_at_once_do_not_collide(server, archive, empty_cache):
-    site, url, _ = server
+FETCH = """
+import sys
+from ae_core import sources
+print(sources.fetch(*sys.argv[1:]).identity.digest)
+"""
+
+
+def test_of_two_at_once_one_downloads_and_both_have_it(server, archive, empty_cache):
+    site, url, seen = server
     (site / "cifar-10-binary.tar.gz").write_bytes(archive)
     md5 = hashlib.md5(archive).hexdigest()
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: sources.fetch(url, md5), range(2))
-    assert first.identity == second.identity
+    both = [
+        subprocess.Popen([sys.executable, "-c", FETCH, url, md5], stdout=subprocess.PIPE, cwd=ROOT)
+        for _ in range(2)
+    ]
+    (first, _), (second, _) = (process.communicate() for process in both)
+    assert first == second != b""
     assert [path.name for path in empty_cache.iterdir()] == [cifar10.FOLDER]
+    assert len(seen) == 1
+
+
+def test_a_damaged_download_is_found_in_the_cache(server, archive, empty_cache):
+    site, url, _ = server
+    (site / "cifar-10-binary.tar.gz").write_bytes(archive)
+    sources.fetch(url, hashlib.md5(archive).hexdigest())
+    batch = empty_cache / cifar10.FOLDER / FILES[3]
+    content = bytearray(batch.read_bytes())
+    content[12345] ^= 1
+    batch.write_bytes(content)
+    told = f"{empty_cache / cifar10.FOLDER}: .* digest differs.*: remove it.*; AE_CACHE_DIR"
+    for find_it in (find, sources.locate, lambda: sources.fetch(url)):
+        with pytest.raises(DataError, match=told):
+            find_it()
+
+
+SYNTHESIZE = """
+import sys
+import numpy as np
+from ae_core import sources, synthetic
+
+def records(count, seed):
+    if seed[1] == 1:
+        print("here", flush=True)
+        sys.stdin.read()
+    found = np.zeros((count, 3073), np.uint8)
+    found[:, 1] = seed[1]
+    return found
+
+synthetic.records = records
+print(sources.synthesize(*sys.argv[1:]).identity.digest)
+"""
+"""Fast, but waits with the first batch written."""
+
+
+@pytest.fixture
+def synthesizing(empty_cache):
+    """Starts a synthesis in another process."""
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SYNTHESIZE, *map(str, arguments)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_of_two_at_once_one_synthesizes_and_both_have_it(synthesizing, empty_cache):
+    first = synthesizing()
+    assert first.stdout.readline() == "here\n"
+    second = synthesizing()
+    digest, _ = first.communicate("")
+    assert second.communicate()[0] == digest != ""  # it never came to be "here"
+    assert len(list(empty_cache.iterdir())) == 1
+
+
+def test_a_second_synthesis_into_a_named_folder_is_refused(synthesizing, tmp_path):
+    assert synthesizing(tmp_path / "new").stdout.readline() == "here\n"
+    with pytest.raises(BusyError, match=f"{tmp_path}/new: another process is writing it"):
+        sources.synthesize(tmp_path / "new")
+
+
+def test_what_a_killed_synthesis_left_is_gone_after_the_next(
+    synthesizing, empty_cache, dataset, monkeypatch
+):
+    process = synthesizing()
+    assert process.stdout.readline() == "here\n"
+    process.kill()
+    process.wait()
+    (left,) = empty_cache.iterdir()
+    assert sum(path.stat().st_size for path in left.rglob("*.bin")) == cifar10.FILE_BYTES
+    monkeypatch.setattr(synthetic, "records", lambda count, seed: np.zeros((count, 3073), np.uint8))
+    sources.synthesize()
+    assert [path.name for path in empty_cache.iterdir()] == [f"synthetic-{synthetic.VERSION}-0"]
+
+
+def test_a_damaged_stand_in_is_found_in_the_cache(empty_cache, monkeypatch):
+    monkeypatch.setattr(synthetic, "records", lambda count, seed: np.zeros((count, 3073), np.uint8))
+    batch = sources.synthesize().directory / FILES[0]
+    content = bytearray(batch.read_bytes())
+    content[5] ^= 1
+    batch.write_bytes(content)
+    with pytest.raises(DataError, match=r"digest differs.*: remove it.*; AE_CACHE_DIR"):
+        sources.synthesize()
+    batch.write_bytes(content[:-1])
+    with pytest.raises(DataError, match=r"data_batch_1.bin: .*truncated.*: remove it"):
+        sources.synthesize()
+
+
+def promises_nothing(told):
+    """`find` ends in an error, without a warning that speaks of the stand-in."""
+    with warnings.catch_warnings(), pytest.raises(UnwritableError, match=told):
+        warnings.simplefilter("error")
+        find()
+
+
+def test_a_cache_that_is_a_file_is_told_and_nothing_is_promised(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setenv("AE_CACHE_DIR", str(tmp_path / "cache"))
+    for open_it in (find, sources.locate, sources.fetch, sources.synthesize):
+        with pytest.raises(ValueError, match=f"{tmp_path}/cache/.*Not a directory.* AE_CACHE_DIR"):
+            open_it()
+
+
+def test_a_cache_that_can_not_be_written_is_told_and_nothing_is_promised(empty_cache, monkeypatch):
+    """Root may write anywhere, so the refusal is played."""
+
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    promises_nothing(f"^{empty_cache}/.*: can't be written: Permission denied: .* AE_CACHE_DIR$")
+
+
+def test_a_full_disk_while_downloading_is_told_and_nothing_is_promised(
+    server, archive, empty_cache, full_at, monkeypatch
+):
+    site, url, _ = server
+    (site / "cifar-10-binary.tar.gz").write_bytes(archive)
+    fetch = sources.fetch
+    monkeypatch.setattr(sources, "fetch", lambda: fetch(url, hashlib.md5(archive).hexdigest()))
+    for size in (2**20, len(archive) - 1):
+        with full_at(size):
+            promises_nothing(f"^{empty_cache}/.*: can't be written: File too large.*AE_CACHE_DIR$")
+    assert not any(empty_cache.iterdir())
+
+
+def test_a_full_disk_while_synthesizing_is_told(empty_cache, full_at, monkeypatch):
+    monkeypatch.setattr(synthetic, "records", lambda count, seed: np.zeros((count, 3073), np.uint8))
+    with full_at(2**20), pytest.raises(UnwritableError, match=r"written: File too.* AE_CACHE_DIR$"):
+        sources.synthesize()
+    assert not any(empty_cache.iterdir())
+
+
+def test_synthesis_refuses_what_is_no_folder(tmp_path):
+    (tmp_path / "a file").write_text("precious")
+    os.mkfifo(tmp_path / "a FIFO")
+    (tmp_path / "a device").symlink_to("/dev/null")
+    (tmp_path / "none").symlink_to("none")
+    for name in sorted(path.name for path in tmp_path.iterdir()):
+        told = f"^{tmp_path}/{name}: .*, found {name}"
+        with pytest.raises((FileExistsError, UnwritableError), match=told):
+            sources.synthesize(tmp_path / name)
 
 
 def test_synthesis_refuses_a_folder_with_files(tmp_path):

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from ae_core import checkpoint as checkpoints
 from ae_core import training
 from ae_core.checkpoint import CheckpointError
+from ae_core.files import BusyError, UnwritableError
 from ae_core.records import TrainingSettings
 from ae_core.sources import synthesize
 from ae_core.training import TrainingDivergedError, image_order, train
-from tests.conftest import SMALL
+from tests.conftest import ROOT, SMALL
 
 QUICK = TrainingSettings(
     architecture=SMALL, epochs=2, images=64, test_images=20, learning_rate=0.02, seed=1
@@ -103,6 +107,101 @@ def test_a_run_stopped_within_an_epoch_resumes_from_the_last_whole_one(
     assert len(checkpoints.load(path).state.epochs) == 1
     resumed, _ = train(settings, dataset, checkpoint=path, existing="resume")
     assert parameters_equal(resumed, train(settings, dataset)[0])
+
+
+TRAIN = """
+import sys
+from ae_core import cifar10, files, training
+from tests.test_training import QUICK
+
+def wait(*_):
+    print("here", flush=True)
+    sys.stdin.read()
+
+when, checkpoint, data = sys.argv[1:]
+if when == "while it saves":
+    saved = 0
+    sync = files.os.fsync
+    def second(descriptor):
+        global saved
+        saved += 1
+        wait() if saved == 2 else sync(descriptor)
+    files.os.fsync = second
+settings = QUICK.model_copy(update={"epochs": 3})
+after = wait if when == "after an epoch" else None
+training.train(settings, cifar10.open_folder(data), checkpoint=checkpoint, on_epoch=after)
+"""
+"""Trains three epochs, but waits: with the second checkpoint written and not yet in its place, or
+with the first in place."""
+
+
+@pytest.fixture
+def other(dataset):
+    """Starts a training in another process; returns when it waits."""
+    started = []
+
+    def start(when, path):
+        process = subprocess.Popen(
+            [sys.executable, "-c", TRAIN, when, str(path), str(dataset.directory)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        )  # fmt: skip
+        started.append(process)
+        assert process.stdout.readline() == "here\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("when", ["while it saves", "after an epoch"])
+def test_a_killed_run_resumes_to_the_same_bits_and_leaves_no_litter(dataset, tmp_path, other, when):
+    path = tmp_path / "weights.safetensors"
+    process = other(when, path)
+    process.kill()
+    process.wait()
+    assert len(checkpoints.load(path).state.epochs) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+    settings = QUICK.model_copy(update={"epochs": 3})
+    _, resumed = train(settings, dataset, checkpoint=path, existing="resume")
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert resumed.parameters_digest == train(settings, dataset)[1].parameters_digest
+    assert checkpoints.load(path).state.epochs == resumed.epochs
+
+
+def test_a_second_run_with_the_same_checkpoint_is_refused_before_any_work(
+    dataset, tmp_path, other, monkeypatch
+):
+    path = tmp_path / "weights.safetensors"
+    other("after an epoch", path)
+    before = path.read_bytes()
+    monkeypatch.setattr(training.phases, "create", lambda *_: pytest.fail("began to work"))
+    for existing in ("refuse", "resume", "replace"):
+        with pytest.raises(BusyError, match=r"weights\.safetensors: another process is writing"):
+            train(QUICK, dataset, checkpoint=path, existing=existing)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_not_resumed_and_stays(dataset, tmp_path, monkeypatch):
+    path = tmp_path / "weights.safetensors"
+    train(QUICK, dataset, checkpoint=path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    monkeypatch.setattr(training.phases, "create", lambda *_: pytest.fail("began to work"))
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors: .* damaged"):
+        train(QUICK, dataset, checkpoint=path, existing="resume")
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("existing", ["refuse", "resume", "replace"])
+def test_a_folder_in_place_of_the_checkpoint_is_told_before_any_work(
+    dataset, tmp_path, monkeypatch, existing
+):
+    monkeypatch.setattr(training.phases, "create", lambda *_: pytest.fail("began to work"))
+    with pytest.raises(UnwritableError, match=f"^{tmp_path}: expected a file's name, found a fol"):
+        train(QUICK, dataset, checkpoint=tmp_path, existing=existing)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ae_core import sources
+from ae_core import files, sources
 from ae_core.commands.options import DataOption, DeviceOption, OutOption, checked
 from ae_core.commands.output import describe, save, writable
 from ae_core.errors import InputError
@@ -33,23 +33,26 @@ def features(
     data: DataOption = None,
 ) -> None:
     """Encode images into files of features: 8,192 numbers an image, 1.6 GB in memory for all."""
-    from ae_core import features as files  # noqa: PLC0415
     from ae_core import training  # noqa: PLC0415
     from ae_core.feature_files import SplitName  # noqa: PLC0415
+    from ae_core.features import extract, stratified  # noqa: PLC0415
 
     if phase:
         named(phase)
     if file_format not in ("parquet", "csv"):
         raise InputError(f"--format: expected parquet or csv, found {file_format}")
+    splits: dict[SplitName, int] = {"train": images, "test": test_images}
+    directory = files.expanded(directory)
+    paths = {s: files.for_file(directory / f"{s}.{file_format}") for s in splits}
     dataset = sources.find(data)
     describe(dataset)
     autoencoder, _ = training.restore(checkpoint, phase=phase, device=device, batch_size=batch_size)
-    splits: tuple[tuple[SplitName, int], ...] = (("train", images), ("test", test_images))
-    for split, count in splits:
-        rows = files.stratified(getattr(dataset, split).labels, count)
-        path = directory / f"{split}.{file_format}"
-        source = files.extract(autoencoder, dataset, split, path, rows)
-        print(f"{path}: {source.images:,} images, {path.stat().st_size / 1e6:,.0f} MB")
+    with files.claimed(paths["train"]), files.claimed(paths["test"]):
+        for split, count in splits.items():
+            rows = stratified(getattr(dataset, split).labels, count)
+            source = extract(autoencoder, dataset, split, paths[split], rows)
+            size = paths[split].stat().st_size / 1e6
+            print(f"{paths[split]}: {source.images:,} images, {size:,.0f} MB")
 
 
 def classify(

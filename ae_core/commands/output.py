@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
-from ae_core import records
+from ae_core import files, records
 from ae_core.cifar10 import Dataset
 
 
@@ -15,9 +14,9 @@ def describe(dataset: Dataset) -> None:
 
 
 def writable(path: Path) -> Path:
-    """`path`, whose folder exists and can be written to: found out before the work, not after."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
+    """`path`, if a file can be written there: found out before the work, not after."""
+    path = files.for_file(path)
+    with files.claimed(path, wait=True):
         return path
 
 

@@ -46,6 +46,7 @@ def train(
     out: OutOption = None,
 ) -> None:
     """Train the autoencoder, look at test images, and write a record."""
+    from ae_core.training import Existing, claimed  # noqa: PLC0415
     from ae_core.training import train as run  # noqa: PLC0415
 
     named(phase)
@@ -64,16 +65,18 @@ def train(
         graph=graph,
     )
     target = writable(out or records_directory() / f"training_{phase}.json")
-    dataset = sources.find(data)
-    describe(dataset)
-    _, record = run(
-        settings,
-        dataset,
-        device=device,
-        checkpoint=checkpoint,
-        existing="resume" if resume else "refuse",
-        on_epoch=_tell_epoch,
-    )
+    existing: Existing = "resume" if resume else "refuse"
+    with claimed(checkpoint, existing):
+        dataset = sources.find(data)
+        describe(dataset)
+        _, record = run(
+            settings,
+            dataset,
+            device=device,
+            checkpoint=checkpoint,
+            existing=existing,
+            on_epoch=_tell_epoch,
+        )
     if record.test:
         print(f"test ({record.test.images:,} images): MSE {record.test.mse:.5f}, ", end="")
         print(f"PSNR {record.test.psnr:.2f} dB")

@@ -21,7 +21,7 @@ from ae_core.cuda.device import (
 from ae_core.cuda.kernels import (
     DeviceError,
     KernelSource,
-    compiler_errors,
+    compiler_error,
     digest,
     kernels_directory,
 )
@@ -170,7 +170,7 @@ class CudaDevice:
                 self._loaded[source] = {name: Kernel(f) for name, f in functions.items()}
             except self._cupy.cuda.compiler.CompileException as error:
                 raise DeviceError(
-                    f"{source.file} does not compile:\n{compiler_errors(str(error))}"
+                    f"{source.file} does not compile: {compiler_error(str(error))}"
                 ) from None
             except (RuntimeError, OSError) as error:  # no NVRTC, or no room for the module
                 raise DeviceError(

@@ -84,7 +84,7 @@ def altered(file: str, right: str, wrong: str, into: Path) -> Path:
     return into
 
 
-def compiler_errors(log: str) -> str:
-    """The first lines of a compiler's output that name an error, with file and line."""
-    lines = [line for line in log.splitlines() if re.search(r"\berror\b", line)]
-    return "\n".join(lines[:5] or log.strip().splitlines()[:5])
+def compiler_error(log: str) -> str:
+    """The first line of a compiler's output that names an error, with file and line."""
+    lines = [line for line in log.splitlines() if line.strip()] or ["it said nothing"]
+    return next((line for line in lines if re.search(r"\berror\b", line)), lines[0]).strip()

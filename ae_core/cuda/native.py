@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
+import os
 import subprocess
-import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import numpy as np
 
+from ae_core import files
 from ae_core.cuda.device import Argument, Dimensions, slot
-from ae_core.cuda.kernels import DeviceError, KernelSource, compiler_errors, digest
-from ae_core.sources import cache_directory
+from ae_core.cuda.kernels import DeviceError, KernelSource, compiler_error, digest
+from ae_core.sources import CACHE_VARIABLE, cache_directory
 
 RUNTIME = Path(__file__).parent / "emulator"
 RUNTIME_FILES = (RUNTIME / "emulator.h", RUNTIME / "emulator.cpp")
@@ -30,6 +36,8 @@ SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """What kernels are instrumented with, and how the runtime, which is not, is told."""
 KINDS = {"p": "a float32 array", "i": "an int", "l": "an int64", "f": "a float"}
+DIGEST_BYTES = hashlib.sha256().digest_size
+INSTALL = "install g++ anew (Debian: apt install g++), or use an NVIDIA GPU"
 INT_RANGE = range(-(2**31), 2**31)
 
 
@@ -72,14 +80,25 @@ def load(source: KernelSource, folder: Path, sanitizer: str = "") -> Mapping[str
         sanitizer: a key of `SANITIZERS`.
 
     Raises:
-        DeviceError: it does not compile; with file, line and message.
+        DeviceError: it does not compile, with file, line and message; or g++ does not work.
     """
-    library = ctypes.CDLL(str(_build(source, folder, sanitizer)))
+    path = _built(source, folder, sanitizer)
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise DeviceError(
+            f"{path}: compiled, but can't be loaded ({error}): let {CACHE_VARIABLE} name a folder "
+            f"whose files may be executed"
+        ) from None
     return {name: _kernel(library, n, name) for n, name in enumerate(source.instantiations)}
 
 
-def _build(source: KernelSource, folder: Path, sanitizer: str) -> Path:
-    """The library of this source, made aside and renamed so that it is never half there."""
+def _built(source: KernelSource, folder: Path, sanitizer: str) -> Path:
+    """The library of this source, from the cache; or compiled, by one process for all that ask.
+
+    The cache's copy ends with its SHA-256, which the loader passes over: to load a library that
+    was cut short would end the process without a word.
+    """
     entries = "".join(
         f'\nextern "C" const char* launch_{n}(const unsigned* shape, void** slots, int order) '
         f"{{ return emulator::launch(&{name}, shape, slots, order); }}"
@@ -87,45 +106,106 @@ def _build(source: KernelSource, folder: Path, sanitizer: str) -> Path:
         for n, name in enumerate(source.instantiations)
     )
     code = f'#define AE_EMULATED\n#include "{source.file}"\n{entries}\n'
-    instrument, tell = SANITIZERS[sanitizer]
-    compiler = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True)
     key = (
         code,
         digest(source, folder, *RUNTIME_FILES),
         *FLAGS,
-        *instrument,
-        compiler.stdout,
+        *SANITIZERS[sanitizer][0],
+        _compiler("--version"),
     )
     name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
     library = cache_directory() / "emulator" / f"{Path(source.file).stem}-{name}.so"
-    if library.exists():
-        return library
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as aside:
-        work = Path(aside)
-        (work / "entries.cpp").write_text(code, "utf8")
-        includes = (f"-I{folder}", f"-I{RUNTIME}")
-        kernels, runtime = str(work / "kernels.o"), str(work / "runtime.o")
-        for command in (
-            (*FLAGS, *instrument, *includes, "-c", str(work / "entries.cpp"), "-o", kernels),
-            (*FLAGS, *tell, *includes, "-c", str(RUNTIME / "emulator.cpp"), "-o", runtime),
-            (
-                *FLAGS,
-                *instrument,
-                "-shared",
-                kernels,
-                runtime,
-                "-o",
-                str(work / "library.so"),
-            ),
-        ):
-            done = subprocess.run(("g++", *command), capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise DeviceError(
-                    f"{source.file} does not compile:\n{compiler_errors(done.stderr)}"
-                )
-        (work / "library.so").rename(library)
+    build = partial(_build, code, source, folder, sanitizer)
+    try:
+        return _once(library, build)
+    except files.UnwritableError as error:
+        _, _, reason = str(error).partition(": ")
+        return _once(_own_folder(f"{library.parent}: {reason}") / library.name, build)
+
+
+def _once(library: Path, build: Callable[[Path, Path], None]) -> Path:
+    """A library that is there and whole, or built now; of processes that ask one builds it."""
+    if not _is_whole(library):
+        with files.claimed(library, wait=True) as drafts:
+            if not _is_whole(library):
+                build(library, drafts)
     return library
+
+
+def _build(
+    code: str, source: KernelSource, folder: Path, sanitizer: str, library: Path, drafts: Path
+) -> None:
+    instrument, tell = SANITIZERS[sanitizer]
+    entries, kernels, runtime, linked = (
+        str(drafts / name) for name in ("entries.cpp", "kernels.o", "runtime.o", "linked.so")
+    )
+    flags = (*FLAGS, f"-I{folder}", f"-I{RUNTIME}")
+    with files.naming(library):
+        Path(entries).write_text(code, "utf8")
+    own = partial(_compiler, drafts=drafts)
+    own(*flags, *tell, "-c", str(RUNTIME / "emulator.cpp"), "-o", runtime)
+    own(*flags, *instrument, "-c", entries, "-o", kernels, file=source.file)
+    own(*FLAGS, *instrument, "-shared", kernels, runtime, "-o", linked)
+    content = Path(linked).read_bytes()
+    with files.replacing(library) as draft:
+        draft.write_bytes(content + hashlib.sha256(content).digest())
+
+
+def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = None) -> str:
+    """Run g++; what it printed.
+
+    Args:
+        arguments: of g++.
+        file: whose errors they are; without one the compiler is to blame.
+        drafts: where its temporary files go, so that they are gone if this process dies.
+
+    Raises:
+        DeviceError: it can't be run, or failed: with its first line that names an error.
+        UnwritableError: it found no room.
+    """
+    environment = os.environ | ({"TMPDIR": str(drafts)} if drafts else {})
+    compiler = which("g++") or "g++"
+    try:
+        done = subprocess.run(
+            (compiler, *arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            check=False,
+        )
+    except OSError as error:
+        raise DeviceError(f"{compiler}: can't be run ({error.strerror}): {INSTALL}") from None
+    if not done.returncode:
+        return done.stdout
+    told = compiler_error(done.stderr)
+    if drafts and any(os.strerror(number) in done.stderr for number in files.FULL):
+        raise files.UnwritableError(
+            f"{drafts}: can't be written: {told}: make room there, or name another place"
+        )
+    if file:
+        raise DeviceError(f"{file} does not compile: {told}")
+    raise DeviceError(f"{compiler}: does not work ({told}): {INSTALL}")
+
+
+def _is_whole(library: Path) -> bool:
+    if files.found_at(library) != files.FILE:
+        return False
+    content = library.read_bytes()
+    return hashlib.sha256(content[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]
+
+
+@cache
+def _own_folder(reason: str) -> Path:
+    """A temporary folder of this process, for libraries that the cache can't take; warns of it."""
+    warnings.warn(
+        f"{reason} with {CACHE_VARIABLE}. Until then each run compiles its kernels anew.",
+        stacklevel=2,
+    )
+    held = ExitStack()
+    atexit.register(held.close)
+    return held.enter_context(files.scratch())
 
 
 def _kernel(library: ctypes.CDLL, number: int, name: str) -> Kernel:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -12,11 +14,13 @@ import numpy as np
 import pytest
 
 from ae_core import machine, phases
-from ae_core.cuda import kernels
+from ae_core.cuda import kernels, native
 from ae_core.cuda.device import open_device
 from ae_core.cuda.emulated import WARP_ORDERS, EmulatedDevice, Event
 from ae_core.cuda.kernels import DeviceError, KernelSource, kernels_directory, listing
+from ae_core.files import UnwritableError
 from ae_core.profiling import CEILINGS
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -81,7 +85,206 @@ def test_an_error_of_compilation_names_file_line_and_message(folder):
         EmulatedDevice(folder).load(KernelSource("bias_batched.cu", ("bias_sum<256>",)))
     assert f"bias_batched.cu:{line}:" in str(caught.value)
     assert "warp_som" in str(caught.value)
-    assert len(str(caught.value).splitlines()) <= 6
+    assert "\n" not in str(caught.value)
+
+
+SOURCE = KernelSource("bias_batched.cu", ("bias_add",))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """Where libraries go: nothing is there yet."""
+    monkeypatch.setenv("AE_CACHE_DIR", str(tmp_path / "cache"))
+    native._own_folder.cache_clear()
+    return tmp_path / "cache" / "emulator"
+
+
+def adds(device: EmulatedDevice) -> bool:
+    """Whether the kernel that the device has loaded works."""
+    x, b = device.empty((1, 1, 2, 2)), device.empty((1,))
+    device.upload(np.ones(x.shape), x)
+    device.upload(np.ones(1), b)
+    phases.create("gpu-v1", device).bias_forward(x, b)
+    return bool((device.download(x) == 2).all())
+
+
+LOAD = """
+import os, sys
+from ae_core.cuda.emulated import EmulatedDevice
+from ae_core.cuda.kernels import KernelSource
+print(list(EmulatedDevice().load(KernelSource("bias_batched.cu", ("bias_add",)))))
+"""
+
+
+def loaded(**options) -> str:
+    """What another process prints that loads SOURCE."""
+    command = [sys.executable, "-c", LOAD]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, **options
+    ).stdout
+
+
+def test_a_damaged_library_is_never_loaded_and_built_anew(cache):
+    """In other processes: the system keeps a library that it has loaded, whatever becomes of it."""
+    assert loaded() == "['bias_add']\n"
+    (library,) = cache.iterdir()
+    content = library.read_bytes()
+    assert native._is_whole(library)
+    for place in range(0, len(content), 5003):
+        library.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        assert not native._is_whole(library)
+    for length in (0, 1, 31, 32, 33, len(content) - 1, len(content) // 2):
+        library.write_bytes(content[:length])
+        assert not native._is_whole(library)
+    assert loaded() == "['bias_add']\n"
+    assert native._is_whole(library)
+
+
+def compiler(folder: Path, text: str, mode: int = 0o755) -> dict[str, str]:
+    """A g++ of these words, first on the PATH."""
+    folder.mkdir()
+    (folder / "g++").write_text(text)
+    (folder / "g++").chmod(mode)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def test_of_two_at_once_one_builds_and_both_load(cache, tmp_path):
+    real = shutil.which("g++")
+    words = f'#!/bin/sh\necho "$@" >> {tmp_path}/log\nexec {real} "$@"\n'
+    environment = os.environ | compiler(tmp_path / "bin", words)
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOAD], env=environment, cwd=ROOT, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    assert [process.communicate()[0] for process in both] == [b"['bias_add']\n"] * 2
+    calls = (tmp_path / "log").read_text().splitlines()
+    assert len([call for call in calls if call != "--version"]) == 3
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_what_a_killed_build_left_is_gone_after_the_next(cache, tmp_path):
+    """Also what g++ itself keeps for a while."""
+    words = f"""#!/bin/sh
+[ "$1" = --version ] && exec {shutil.which("g++")} "$@"
+touch "$TMPDIR/cc1234.s"
+echo here
+exec sleep 1000
+"""
+    code = LOAD.replace("import os, sys", "import subprocess\nfrom ae_core.cuda import native")
+    code = code.replace("print(", "native.subprocess = Loud\nprint(")
+    code = (
+        """
+import subprocess as real
+class Loud:
+    DEVNULL = real.DEVNULL
+    @staticmethod
+    def run(command, **options):
+        if "--version" in command:
+            return real.run(command, **options)
+        process = real.Popen(command, env=options["env"])
+        print(process.pid, flush=True)
+        process.wait()
+"""
+        + code
+    )
+    environment = os.environ | compiler(tmp_path / "bin", words)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    sleeper = int(process.stdout.readline())
+    assert process.stdout.readline() == "here\n"
+    process.kill()
+    process.wait()
+    os.kill(sleeper, signal.SIGKILL)
+    process.stdout.close()
+    (left,) = cache.iterdir()
+    assert {path.name for path in left.iterdir()} == {"entries.cpp", "cc1234.s"}
+    EmulatedDevice().load(SOURCE)
+    assert [path.suffix for path in cache.iterdir()] == [".so"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("#!/bin/sh\necho 'g++: internal error: no' >&2; exit 4\n", "does not work .*error: no.:"),
+        ("#!/bin/sh\nexit 1\n", r"does not work \(it said nothing\): install"),
+        ("#!/nowhere\n", r"can't be run \(No such file or directory\): install"),
+        ("\x7fELF", r"can't be run \(Exec format error\): install"),
+        (
+            "#!/bin/sh\n[ $1 = --version ] && exit\n"
+            "printf 'In file\\nx.h:1:2: fatal error: cstdio: No such file\\nmore' >&2; exit 1\n",
+            r"does not work \(x.h:1:2: fatal error: cstdio: No such file\): install",
+        ),
+        (
+            "#!/bin/sh\n[ $1 = --version ] && exit\nexec kill -9 $$\n",
+            r"does not work \(it said nothing\): install",
+        ),
+    ],
+)
+def test_a_compiler_that_fails_is_told_in_a_line(cache, tmp_path, monkeypatch, words, told):
+    found = compiler(tmp_path / "bin", words)
+    monkeypatch.setenv("PATH", found["PATH"])
+    with pytest.raises(DeviceError, match=f"^{tmp_path}/bin/g.+: {told}") as caught:
+        EmulatedDevice().load(SOURCE)
+    assert "\n" not in str(caught.value)
+    assert not cache.exists() or not any(cache.iterdir())
+
+
+def test_a_compiler_that_may_not_be_executed_is_none(tmp_path, monkeypatch):
+    compiler(tmp_path / "bin", "#!/bin/sh\n", mode=0o644)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(DeviceError, match=r"g\+\+, found none: install it"):
+        EmulatedDevice()
+
+
+def test_where_the_cache_can_not_be_written_each_run_compiles_for_itself(cache, monkeypatch):
+    cache.parent.write_text("a file, not a folder")
+    told = rf"^{cache}: can't be written: .*Not a directory.* AE_CACHE_DIR\. Until then each run"
+    with pytest.warns(UserWarning, match=told) as warned:
+        assert adds(EmulatedDevice())
+        monkeypatch.setenv("CPLUS_INCLUDE_PATH", "/nowhere")
+        assert adds(EmulatedDevice())
+    assert len(warned) == 1
+    assert cache.parent.read_text() == "a file, not a folder"
+
+
+def test_its_own_libraries_are_gone_when_a_run_ends(cache, tmp_path):
+    cache.parent.write_text("")
+    (tmp_path / "tmp").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    command = [sys.executable, "-c", LOAD + "print(os.listdir(os.environ['TMPDIR']))"]
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "ae-draft" in done.stdout
+    assert not any((tmp_path / "tmp").iterdir())
+
+
+def test_a_full_disk_while_compiling_is_told_as_such(cache, tmp_path, monkeypatch):
+    """In the cache, and then in the temporary folder as well."""
+    words = """#!/bin/sh
+[ $1 = --version ] && exit
+echo "as: error: can't write: No space left on device" >&2; exit 1
+"""
+    monkeypatch.setenv("PATH", compiler(tmp_path / "bin", words)["PATH"])
+    with (
+        pytest.warns(UserWarning, match=rf"^{cache}: .*No space left.* {native.CACHE_VARIABLE}"),
+        pytest.raises(UnwritableError, match=r"^/[^:]*: can't be written: as: .*: make room there"),
+    ):
+        EmulatedDevice().load(SOURCE)
+
+
+def test_a_library_that_may_not_be_executed_is_told(cache, monkeypatch):
+    """As on a file system without that right."""
+
+    def refuse(path):
+        raise OSError(f"{path}: failed to map segment from shared object")
+
+    monkeypatch.setattr(native.ctypes, "CDLL", refuse)
+    with pytest.raises(DeviceError, match=r"\.so: compiled, but can't be loaded .*AE_CACHE_DIR"):
+        EmulatedDevice().load(SOURCE)
 
 
 def test_without_a_compiler_the_emulator_says_what_to_install(monkeypatch):
@@ -278,8 +481,8 @@ def test_a_full_card_says_how_much_is_free(monkeypatch):
         open_device("cuda").empty((10, 2**18))
 
 
-def test_compiler_output_is_cut_to_its_errors():
-    log = "a.cu(3): error: no such thing\nnote\nb.cu(4): warning: x\nc.cu(5): error: y\n"
-    expected = "a.cu(3): error: no such thing\nc.cu(5): error: y"
-    assert kernels.compiler_errors(log) == expected
-    assert kernels.compiler_errors("killed\n") == "killed"
+def test_compiler_output_is_cut_to_its_first_error():
+    log = "\nnote\na.cu(4): warning: x\n b.cu(3): error: no such thing\nc.cu(5): error: y\n"
+    assert kernels.compiler_error(log) == "b.cu(3): error: no such thing"
+    assert kernels.compiler_error("killed\n") == "killed"
+    assert kernels.compiler_error("\n") == "it said nothing"
