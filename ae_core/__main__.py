@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import typer
 
 from ae_core.commands import book, data
 from ae_core.commands.classification import classify, features
+from ae_core.commands.options import declared
 from ae_core.commands.timing import bench, profile
 from ae_core.commands.training import train
 from ae_core.commands.verification import verify
@@ -19,15 +22,24 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 for command in (train, features, classify, verify, profile, bench):
-    app.command()(command)
+    app.command()(declared(command))
 app.add_typer(book.app, name="book")
 
 
-def main() -> None:
+UsageError: Any = typer.BadParameter.__base__
+"""Of Click, which Typer brings along under another name since its release 0.20."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; what a person can mend is told in a line, not a traceback."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
-        app()
+        sys.exit(app(arguments, standalone_mode=False))
+    except UsageError as error:
+        told = error.format_message()
+        if told:  # else a group was called without a command, and its help was printed
+            print(f"error: {told}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except (InputError, ArithmeticError, OSError, ImportError, MemoryError) as error:
         print(f"error: {error or type(error).__name__}", file=sys.stderr)
         sys.exit(1)
