@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import reprlib
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -34,6 +36,7 @@ MOST = 1_000_000
 """Epochs, steps and seconds: more than anybody waits for, and few enough to count with."""
 INJECTED = "# Parameters"
 """The first line of the cell that papermill adds with the given parameters."""
+FOLDER, FILE, NOTHING = "a folder", "a file", "nothing"
 SHOWN = reprlib.Repr()
 SHOWN.maxstring = SHOWN.maxother = SHOWN.maxlong = 60
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -47,67 +50,63 @@ class ParameterError(InputError):
 
 
 def _folder(path: str) -> str:
-    found = _path(path)
-    if not found.is_dir():
-        raise ValueError(f"expected an existing folder, found {_thing(found)}: {shown(path)}")
+    _refuse_other_than(path, "an existing folder", FOLDER)
     return path
 
 
 def _file(path: str) -> str:
-    found = _path(path)
-    if not found.is_file():
-        raise ValueError(f"expected an existing file, found {_thing(found)}: {shown(path)}")
+    _refuse_other_than(path, "an existing file", FILE)
     return path
 
 
 def _executed(path: str) -> str:
-    if not any(_path(_folder(path)).glob("*/records")):
+    if not any(Path(_folder(path)).expanduser().glob("*/records")):
         raise ValueError(f"expected a folder of executed chapters, found none in it: {shown(path)}")
     return path
 
 
+def _named(path: str) -> str:
+    if not path:  # which would become the current folder
+        raise ValueError("expected a path, found ''")
+    return path
+
+
 def _new_file(path: Path) -> Path:
-    found = _path(path)
-    if _thing(found) not in ("nothing", "a file"):
-        raise ValueError(f"expected a file to write, found {_thing(found)}: {shown(str(path))}")
-    _refuse_file_above(found)
+    _refuse_other_than(path, "a file to write", NOTHING, FILE)
+    _refuse_file_above(path)
     return path
 
 
 def _new_folder(path: Path) -> Path:
-    found = _path(path)
-    if _thing(found) not in ("nothing", "a folder"):
-        raise ValueError(f"expected a folder to write, found {_thing(found)}: {shown(str(path))}")
-    _refuse_file_above(found)
+    _refuse_other_than(path, "a folder to write", NOTHING, FOLDER)
+    _refuse_file_above(path)
     return path
 
 
 def _refuse_file_above(path: Path) -> None:
-    above = next(p for p in path.absolute().parents if _thing(p) != "nothing")
-    if not above.is_dir():
-        raise ValueError(f"expected a folder above it, found {_thing(above)}: {shown(str(above))}")
+    above = next(p for p in path.absolute().parents if _thing(p) != NOTHING)
+    _refuse_other_than(above, "a folder above it", FOLDER)
 
 
-def _path(path: str | Path) -> Path:
-    """The path, if there can be one."""
+def _refuse_other_than(path: str | Path, wanted: str, *things: str) -> None:
+    found = _thing(path)
+    if found not in things:
+        raise ValueError(f"expected {wanted}, found {found}: {shown(str(path))}")
+
+
+def _thing(path: str | Path) -> str:
+    """What is at a path."""
+    if not path:
+        return NOTHING
     try:
-        found = Path(path).expanduser()
-        found.stat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass
-    except (OSError, ValueError, RuntimeError) as error:  # too long, NUL in it, no such user
-        raise ValueError(f"expected a path, found {shown(str(path))}: {_reason(error)}") from None
-    return found
-
-
-def _reason(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error)
-
-
-def _thing(path: Path) -> str:
-    if path.is_dir():
-        return "a folder"
-    return "a file" if path.is_file() else "another thing" if path.exists() else "nothing"
+        mode = Path(path).expanduser().stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return NOTHING
+    except OSError as error:  # no permission to look, or a name that is too long
+        return f"no path that can be followed ({error.strerror})"
+    except (ValueError, RuntimeError) as error:  # NUL in it, or no such user
+        return f"no path ({error})"
+    return FOLDER if stat.S_ISDIR(mode) else FILE if stat.S_ISREG(mode) else "another thing"
 
 
 def _published(edition: str) -> str:
@@ -179,8 +178,8 @@ Peer = Literal["torch"]
 _PATH = Field(strict=True, description="the path of a folder or file, as text")
 Folder = Annotated[str, _PATH, AfterValidator(_folder)]
 File = Annotated[str, _PATH, AfterValidator(_file)]
-NewFolder = Annotated[Path, AfterValidator(_new_folder)]
-NewFile = Annotated[Path, AfterValidator(_new_file)]
+NewFolder = Annotated[Path, BeforeValidator(_named), AfterValidator(_new_folder)]
+NewFile = Annotated[Path, BeforeValidator(_named), AfterValidator(_new_file)]
 DataFolder = Annotated[str, _PATH, _or_none(_folder)]
 CheckpointFile = Annotated[str, _PATH, _or_none(_file)]
 ExecutedFolder = Annotated[str, _PATH, _or_none(_executed)]

@@ -25,13 +25,13 @@ NUMBER_CONTENTS = """(numbers) => {
 }"""
 
 
-def built(html: Path | None) -> Path:
+def built(html: str | Path | None) -> Path:
     """The folder of built HTML.
 
     Raises:
         BookError: it holds no book.
     """
-    folder = (html or chapters.root() / "_build" / "html").resolve()
+    folder = Path(html or chapters.root() / "_build" / "html").resolve()
     if not (folder / "index.html").exists():
         raise BookError(f"{folder}: expected the built book, found no index.html; run: make book")
     return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
@@ -88,9 +87,7 @@ def pdf(html: HtmlOption = None) -> None:
     """Print the built HTML as one PDF, through Chromium; code that pages fold is left out."""
     from ae_core import printing  # noqa: PLC0415
 
-    print(
-        f"open {printing.pdf(printing.built(Path(html) if html else None), printing.target('.pdf'))}"
-    )
+    print(f"open {printing.pdf(printing.built(html), printing.target('.pdf'))}")
 
 
 @app.command("zip")
@@ -99,9 +96,7 @@ def zipped(html: HtmlOption = None) -> None:
     """Pack the built HTML into an archive that opens from disk."""
     from ae_core import printing  # noqa: PLC0415
 
-    print(
-        f"made {printing.zipped(printing.built(Path(html) if html else None), printing.target('.zip'))}"
-    )
+    print(f"made {printing.zipped(printing.built(html), printing.target('.zip'))}")
 
 
 def _run(profile: str, edition: str | None) -> Run:

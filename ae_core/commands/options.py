@@ -61,6 +61,15 @@ def kind_of(annotation: Any) -> Any:
     return get_args(present)[0] if _is_list(annotation) else present
 
 
+def spelled(name: str, annotation: Any) -> str:
+    """What a person calls an option or argument, by its name in the command's signature."""
+    info = _info(annotation)
+    if not isinstance(info, OptionInfo):
+        return name
+    given = (info.default, *(info.param_decls or ()))  # Typer's first argument, where annotated
+    return next((d for d in given if isinstance(d, str)), f"--{name.replace('_', '-')}")
+
+
 def _is_list(annotation: Any) -> bool:
     return get_origin(_present(annotation)) is list
 
@@ -92,9 +101,7 @@ def _as_text(parameter: inspect.Parameter, annotation: Any) -> inspect.Parameter
 
 
 def _read(name: str, value: Any, annotation: Any) -> Any:
-    info, kind, called = _info(annotation), kind_of(annotation), name
-    if isinstance(info, OptionInfo):
-        called = (info.param_decls or (f"--{name.replace('_', '-')}",))[-1]
+    kind, called = kind_of(annotation), spelled(name, annotation)
     if isinstance(value, str):
         return parameters.read(value, kind, called)
     if isinstance(value, list):
