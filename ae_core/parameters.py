@@ -148,9 +148,11 @@ ClassifiedImages = Annotated[int, Field(strict=True, ge=10, le=50_000)]
 TestImages = Annotated[int, Field(strict=True, ge=0, le=10_000)]
 """0: training ends without looking at any."""
 SomeTestImages = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+"""Of chapters, whose text tells the error on them."""
 ClassifiedTestImages = Annotated[int, Field(strict=True, ge=10, le=10_000)]
 BatchSize = Annotated[int, Field(strict=True, ge=1, le=50_000)]
-LearningRate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+LearningRate = Annotated[float, Field(strict=True, ge=1e-38, le=1e38, allow_inf_nan=False)]
+"""What float32 holds: beyond, a step would change nothing, or everything to infinity."""
 InitialScale = Annotated[float, Field(strict=True, gt=0, le=1000, allow_inf_nan=False)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
 """What every library that draws random numbers accepts."""
@@ -237,7 +239,7 @@ class CudaPhase(Parameters):
     seconds: Seconds
     images: TrainingImages
     epochs: Epochs
-    test_images: TestImages
+    test_images: SomeTestImages
     learning_rate: LearningRate
     seed: Seed
     checked_images: CheckedImages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,14 @@ class B(Parameters):
 
 
 DECLARED = {"a": A, "b": B}
+DECLARATION = f"""
+
+{inspect.getsource(A)}
+
+{inspect.getsource(B)}
+
+CHAPTERS |= {{"a": A, "b": B}}
+"""
 PARAMETERS = "times: int = 2  # how often\nname: str = 'x'  # who"
 BODY = "print(name * times)"
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import nbformat
+import numpy as np
 import pytest
 import typer
 from hypothesis import given, settings
@@ -25,9 +26,16 @@ from pydantic.fields import FieldInfo
 from typer.models import OptionInfo, ParameterInfo
 
 from ae_core import __main__ as command_line
-from ae_core import chapters, machine, parameters
+from ae_core import chapters, comparison, machine, parameters, phases
+from ae_core.architecture import Architecture
+from ae_core.autoencoder import Autoencoder
 from ae_core.commands.options import declared, kind_of, spelled
+from ae_core.errors import InputError
+from ae_core.features import stratified
 from ae_core.parameters import CHAPTERS, ParameterError, refuse
+from ae_core.records import TrainingSettings
+from ae_core.timing import time_steps
+from ae_core.verification import compare
 
 ROOT = Path(__file__).resolve().parents[1]
 EACH = [(chapter, name) for chapter, kind in CHAPTERS.items() for name in kind.model_fields]
@@ -283,6 +291,44 @@ def test_plain_papermill_tells_every_kind_of_bad_value_before_anything_runs(tmp_
     ]
     assert "\n".join(error.traceback) in done.stderr
     assert "parameters.py" not in json.dumps(error.traceback)
+
+
+# --- functions that would take nonsense silently -------------------------------------------------
+
+SMALLEST = Architecture(channels=1, height=4, width=4, filters=(1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (
+            lambda data: [*compare(["cpu"], data, images=-1)],
+            "images: expected a whole number from 1",
+        ),
+        (lambda data: [*compare(["cpu"], data, steps=-1)], "steps: expected a whole number from 0"),
+        (lambda data: stratified(data.test.labels, -1), "images: expected a whole number from 0"),
+        (
+            lambda _: Autoencoder(phases.create("cpu"), SMALLEST, batch_size=0),
+            "batch_size: expected a whole number from 1",
+        ),
+        (
+            lambda _: time_steps("cpu", np.zeros((1, 3, 32, 32), np.float32), steps=0),
+            "steps: expected a whole number from 1",
+        ),
+        (
+            lambda _: comparison.read("/nope"),
+            "executed: expected an existing folder, found nothing",
+        ),
+        (lambda _: comparison.read(edition="nope"), "edition: expected a published edition"),
+        (
+            lambda _: parameters.validated(TrainingSettings, images=5, batch_size=6),
+            "batch_size: expected at most images, 5, found 6",
+        ),
+    ],
+)
+def test_functions_refuse_it_as_well(dataset, call, line):
+    with pytest.raises(InputError, match=f"^{line}"):
+        call(dataset)
 
 
 # --- on the command line -------------------------------------------------------------------------
