@@ -27,7 +27,7 @@ app.add_typer(book.app, name="book")
 
 
 UsageError: Any = typer.BadParameter.__base__
-"""Of Click, which Typer brings along under another name since its release 0.20."""
+"""Of Click, which newer releases of Typer bring along under a name of their own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

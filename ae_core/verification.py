@@ -152,7 +152,7 @@ def verify_gradients(
     )
 
 
-class Comparison(Model):
+class VerificationSettings(Model):
     """The numbers that `compare` takes."""
 
     images: CheckedImages
@@ -193,7 +193,9 @@ def compare(
     Raises:
         ParameterError: `images`, `steps` or another number is out of range.
     """
-    validated(Comparison, images=images, steps=steps, learning_rate=learning_rate, seed=seed)
+    validated(
+        VerificationSettings, images=images, steps=steps, learning_rate=learning_rate, seed=seed
+    )
 
     def quantities(
         operations: Operations, network: Architecture, dtype: npt.DTypeLike
