@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -11,6 +12,7 @@ from typer.core import TyperGroup
 
 from ae_core.commands import book, data
 from ae_core.commands.classification import classify, features
+from ae_core.commands.options import declared
 from ae_core.commands.timing import bench, profile
 from ae_core.commands.training import train
 from ae_core.commands.verification import verify
@@ -39,15 +41,24 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 for command in (train, features, classify, verify, profile, bench):
-    app.command()(command)
+    app.command()(declared(command))
 app.add_typer(book.app, name="book")
 
 
-def main() -> None:
+UsageError: Any = typer.BadParameter.__base__
+"""Of Click, which newer releases of Typer bring along under a name of their own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; what a person can mend is told in a line, not a traceback."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
-        app()
+        sys.exit(app(arguments, standalone_mode=False))
+    except UsageError as error:
+        told = error.format_message()
+        if told:  # else a group was called without a command, and its help was printed
+            print(f"error: {told}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except (InputError, ArithmeticError, OSError, ImportError, MemoryError) as error:
         print(f"error: {error or type(error).__name__}", file=sys.stderr)
         sys.exit(1)

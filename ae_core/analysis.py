@@ -153,8 +153,7 @@ class Row:
 
     def _whole_epochs(self) -> list[float]:
         own = self.training.own_epochs if self.training else ()
-        whole = (e for e in own if e.images >= IMAGES_PER_EPOCH)
-        return [e.seconds * IMAGES_PER_EPOCH / e.images for e in whole]
+        return [e.seconds for e in own if e.images == IMAGES_PER_EPOCH]
 
 
 def phases(own: Records, published: Mapping[str, Records]) -> list[Row]:

@@ -37,7 +37,7 @@ class Autoencoder:
         graph: queue each training step as one CUDA graph instead of launch by launch.
 
     Raises:
-        InputError: `graph`, and the phase can't.
+        InputError: `graph`, and the phase can't; or a batch of less than one image.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class Autoencoder:
         if graph and not operations.capturable:
             found = type(operations).__name__
             raise InputError(f"graph: expected a phase whose steps can be captured, found {found}")
+        if batch_size < 1:
+            raise InputError(f"batch_size: expected a whole number from 1, found {batch_size}")
         self.operations = operations
         self.device = operations.device
         self.architecture = architecture or Architecture()

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import sys
@@ -17,9 +18,10 @@ from typing import Any
 
 import yaml
 
-from ae_core import checkout, machine, provenance
+from ae_core import checkout, machine, parameters, provenance
 from ae_core.cuda.kernels import kernels_directory
 from ae_core.errors import InputError
+from ae_core.parameters import ParameterError
 
 VERSIONED = (*provenance.PACKAGES, "matplotlib", "seaborn", "pandas", "papermill", "ipykernel")
 MACHINERY = (
@@ -62,14 +64,13 @@ def read_profile(profile: str) -> dict[str, dict[str, Any]]:
     """The parameters of each chapter under a profile, checked against the chapters' own.
 
     Raises:
-        BookError: no such profile, chapter or parameter, or a value of another type.
+        BookError: no such profile, chapter or parameter, or a value that the chapter can't use.
     """
-    import papermill  # noqa: PLC0415
-
     path = root() / "book" / "profiles" / f"{profile}.yml"
-    if not path.exists():
-        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yml")))
-        raise BookError(f"profile {profile!r}: expected one of {there}")
+    if profile not in profiles():
+        raise BookError(
+            f"profile: expected one of {', '.join(profiles())}, found {parameters.shown(profile)}"
+        )
     try:
         found = yaml.safe_load(path.read_text("utf8")) or {}
     except yaml.YAMLError as error:
@@ -80,18 +81,32 @@ def read_profile(profile: str) -> dict[str, dict[str, Any]]:
     for chapter, values in found.items():
         if chapter not in names():
             raise BookError(f"{path}: {chapter}: no such chapter in _toc.yml")
-        known = papermill.inspect_notebook(str(source_path(chapter)))
-        for name, value in values.items():
-            if name == "data":
-                raise BookError(f"{path}: {chapter}: set AE_CIFAR10_DIR instead, for all chapters")
-            if name not in known:
-                raise BookError(
-                    f"{path}: {chapter}: no parameter {name!r}; it has {', '.join(known)}"
-                )
-            expected, given = known[name]["inferred_type_name"], type(value).__name__
-            if given != expected and (expected, given) != ("float", "int"):
-                raise BookError(f"{path}: {chapter}: {name}: expected {expected}, found {value!r}")
+        if "data" in values:
+            raise BookError(f"{path}: {chapter}: set AE_CIFAR10_DIR instead, for all chapters")
+        try:
+            parameters.refuse(chapter, defaults(chapter) | values)
+        except ParameterError as error:
+            lines = str(error).splitlines()
+            raise BookError("\n".join(f"{path}: {chapter}: {line}" for line in lines)) from None
     return found
+
+
+def profiles() -> list[str]:
+    """Names of the profiles in the book."""
+    return sorted(path.stem for path in (root() / "book" / "profiles").glob("*.yml"))
+
+
+def defaults(chapter: str) -> dict[str, Any]:
+    """The parameters in a chapter's own cell; none without one."""
+    return {
+        statement.target.id: ast.literal_eval(statement.value)
+        for cell in code_cells(read(source_path(chapter)))
+        if "parameters" in cell["metadata"].get("tags", [])
+        for statement in ast.parse(cell["source"]).body
+        if isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and statement.value
+    }
 
 
 def inputs_of(chapter: str, parameters: dict[str, Any], data: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ae_core import analysis, runs
 from ae_core.analysis import Records, Row
 from ae_core.chapters import BookError
+from ae_core.parameters import Performance, validated
 from ae_core.runs import Run
 
 
@@ -67,7 +68,11 @@ def read(executed: str = "", edition: str = "") -> Comparison:
     Args:
         executed: folder of executed chapters; by default that of the run being made.
         edition: the only one that may fill in; all by default.
+
+    Raises:
+        ParameterError: no such folder, or no such edition.
     """
+    validated(Performance, executed=executed, edition=edition)
     here = Run(Path(executed).resolve()) if executed else runs.current()
     others = [] if here.published else runs.editions()
     return Comparison(here, [other for other in others if edition in ("", other.name)])

@@ -73,14 +73,19 @@ def open_engine(choice: str = "auto") -> Engine:
         raise InputError(
             f"engine: expected auto, {' or '.join(get_args(EngineName))}, found {choice!r}"
         )
-    installed = all(find_spec(name) for name in ("cuml", "cudf"))
-    if choice == "scikit-learn" or (choice == "auto" and not (installed and machine.gpu())):
-        return ScikitLearn()
+    missing = "" if choice == "scikit-learn" else lacking()
+    if choice == "rapids" and missing:
+        raise InputError(f"engine: rapids needs {missing}")
+    return ScikitLearn() if choice == "scikit-learn" or missing else Rapids()
+
+
+def lacking() -> str:
+    """What this machine lacks for RAPIDS, and what to do; empty if nothing."""
     if not machine.gpu():
-        raise InputError("engine: rapids needs an NVIDIA GPU, found none; use scikit-learn")
-    if not installed:
-        raise InputError("engine: rapids needs cuML and cuDF: pip install 'ae-core[rapids]'")
-    return Rapids()
+        return "an NVIDIA GPU, found none; use scikit-learn"
+    if not all(find_spec(name) for name in ("cuml", "cudf")):
+        return "cuML and cuDF: pip install 'ae-core[rapids]'"
+    return ""
 
 
 class ScikitLearn:

@@ -24,8 +24,10 @@ def stratified(labels: npt.NDArray[np.uint8], count: int, seed: int = 0) -> npt.
     """Indices, ascending, of `count` random images with the classes in equal parts (or one off).
 
     Raises:
-        InputError: a class has too few images.
+        InputError: `count` is negative, or a class has too few images.
     """
+    if count < 0:
+        raise InputError(f"images: expected a whole number from 0, found {count}")
     if count >= len(labels):
         return np.arange(len(labels))
     random, classes = np.random.default_rng(seed), np.unique(labels)

@@ -28,14 +28,14 @@ NUMBER_CONTENTS = """(numbers) => {
 
 
 @contextmanager
-def built(html: Path | None) -> Iterator[Path]:
+def built(html: str | Path | None) -> Iterator[Path]:
     """A folder of built HTML; the one that `book html` builds stays as it is within the block.
 
     Raises:
         BookError: it holds no book.
     """
     own = chapters.root() / "_build" / "html"
-    folder = (html or own).resolve()
+    folder = Path(html or own).resolve()
     if not (folder / "index.html").exists():
         raise BookError(f"{folder}: expected the built book, found no index.html; run: make book")
     with files.claimed(own, wait=True) if folder == own.resolve() else nullcontext():

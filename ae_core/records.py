@@ -16,6 +16,7 @@ from pydantic import (
     PositiveInt,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
 from ae_core import files
@@ -24,6 +25,18 @@ from ae_core.cifar10 import Identity
 from ae_core.device import Memory
 from ae_core.errors import InputError
 from ae_core.model import Model
+from ae_core.parameters import (
+    BatchSize,
+    Cost,
+    Epochs,
+    Gamma,
+    InitialScale,
+    LearningRate,
+    Seed,
+    TestImages,
+    TrainingImages,
+    batch_within_images,
+)
 from ae_core.provenance import Provenance
 
 NonNegative = Annotated[FiniteFloat, Field(ge=0)]
@@ -57,18 +70,20 @@ class TrainingSettings(Model):
 
     phase: str = "cpu-parallel"
     architecture: Architecture = Architecture()
-    epochs: PositiveInt = 1
-    images: PositiveInt = 1000
+    epochs: Epochs = 1
+    images: TrainingImages = 1000
     """The first so many training images."""
-    test_images: NonNegativeInt = 10_000
+    test_images: TestImages = 10_000
     """The first so many test images, looked at after the last epoch."""
-    batch_size: PositiveInt = 1
-    learning_rate: Positive = 0.002
-    initial_scale: Positive = 1.0
+    batch_size: BatchSize = 1
+    learning_rate: LearningRate = 0.002
+    initial_scale: InitialScale = 1.0
     """Of the initial weights, times He's."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     graph: bool = False
     """Whether steps are queued as CUDA graphs; changes no bit of the result."""
+
+    _batch = model_validator(mode="after")(batch_within_images)
 
 
 class EpochResult(Model):
@@ -324,9 +339,9 @@ class ClassifierSettings(Model):
     """Everything that decides a classifier, besides its features."""
 
     classifier: Classifier = "svc"
-    C: Positive = 10.0
+    C: Cost = 10.0
     """What a misclassified image costs the SVC; 1 / (2 alpha) of the least-squares classifier."""
-    gamma: Positive = 1.0
+    gamma: Gamma = 1.0
     """Of the RBF kernel, in units of 1 / (features x variance): scikit-learn's `scale` is 1."""
 
 

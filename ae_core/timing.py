@@ -71,7 +71,12 @@ def time_steps(
         architecture: the network; the book's by default.
         batch_size: images per step, at most N.
         seed: of the parameters.
+
+    Raises:
+        InputError: no steps to time, or fewer images than a batch.
     """
+    if steps is not None and steps < 1:
+        raise InputError(f"steps: expected a whole number from 1, found {steps}")
     operations = phases.create(phase, device)
     autoencoder = Autoencoder(
         operations, architecture, batch_size=batch_size, seed=seed, graph=graph

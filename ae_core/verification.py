@@ -14,6 +14,8 @@ from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.cifar10 import Dataset, normalise
 from ae_core.cuda.device import KernelDevice
 from ae_core.device import Host
+from ae_core.model import Model
+from ae_core.parameters import CheckedImages, CheckedSteps, LearningRate, Seed, validated
 from ae_core.phases import Operations
 from ae_core.records import Difference, VerificationRecord
 
@@ -150,6 +152,15 @@ def verify_gradients(
     )
 
 
+class VerificationSettings(Model):
+    """The numbers that `compare` takes."""
+
+    images: CheckedImages
+    steps: CheckedSteps
+    learning_rate: LearningRate
+    seed: Seed
+
+
 def compare(
     names: Iterable[str],
     dataset: Dataset,
@@ -178,7 +189,13 @@ def compare(
 
     Yields:
         A record a phase, in the order of `names`.
+
+    Raises:
+        ParameterError: `images`, `steps` or another number is out of range.
     """
+    validated(
+        VerificationSettings, images=images, steps=steps, learning_rate=learning_rate, seed=seed
+    )
 
     def quantities(
         operations: Operations, network: Architecture, dtype: npt.DTypeLike
@@ -204,7 +221,7 @@ def compare(
             phase=name,
             reference="the plain loops in float64",
             architecture=network,
-            images=min(images, len(dataset.train.images)),
+            images=images,
             steps=steps,
             learning_rate=learning_rate,
             seed=seed,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ae_core import chapters, cifar10, sources
+from ae_core import chapters, cifar10, parameters, sources
 from ae_core.architecture import Architecture
 from tests import small_book as small
 
@@ -69,6 +69,7 @@ def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: cifar10
     """A checkout with two chapters; returns its root."""
     root = small.make(tmp_path)
     monkeypatch.setattr(chapters, "root", lambda: root)
+    monkeypatch.setattr(parameters, "CHAPTERS", small.DECLARED)
     monkeypatch.setattr(chapters, "kernels_directory", lambda: root / "kernels")
     monkeypatch.setenv(sources.DIRECTORY_VARIABLE, str(dataset.directory))
     return root

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 from pathlib import Path
+from typing import Annotated
 
 import nbformat
+from pydantic import Field
 
 from ae_core import runs
+from ae_core.parameters import Epochs, Parameters, Seed
 
+
+class A(Parameters):
+    """Of chapter `a`."""
+
+    times: Epochs
+    name: Annotated[str, Field(strict=True)]
+
+
+class B(Parameters):
+    """Of chapter `b`."""
+
+    x: Seed
+
+
+DECLARED = {"a": A, "b": B}
+DECLARATION = f"""
+
+{inspect.getsource(A)}
+
+{inspect.getsource(B)}
+
+CHAPTERS |= {{"a": A, "b": B}}
+"""
 PARAMETERS = "times: int = 2  # how often\nname: str = 'x'  # who"
 BODY = "print(name * times)"
 

@@ -215,11 +215,6 @@ def test_a_phase_that_was_only_trained_has_no_step_but_its_training():
     assert (row.trained_seconds, row.trained_images) == (10.0, 200)
 
 
-def test_an_epoch_over_more_images_counts_for_its_share():
-    (row,) = analysis.phases({"t": handmade.training("gpu-v1", 100_000, (50.0,))}, {})
-    assert row.per_epoch == 25.0
-
-
 def test_epochs_of_an_earlier_run_do_not_count():
     resumed = handmade.training("gpu-v2", 50_000, (60.0, 10.0)).model_copy(
         update={"resumed_after": 1}

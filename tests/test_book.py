@@ -154,10 +154,15 @@ def test_chapters_must_have_run_on_the_same_data(small_book, tmp_path, monkeypat
     ("profile", "told"),
     [
         ("c:\n  x: 1\n", "c: no such chapter"),
-        ("a:\n  tymes: 1\n", "a: no parameter 'tymes'; it has times, name"),
-        ("a:\n  times: 1e-3\n", "a: times: expected int, found '1e-3'"),
-        ("a:\n  times: 2.5\n", "a: times: expected int, found 2.5"),
-        ("a:\n  name: 7\n", "a: name: expected str, found 7"),
+        (
+            "a:\n  tymes: 1\n",
+            "a: tymes: no such parameter of a; did you mean times. it has times, name",
+        ),
+        ("a:\n  times: 1e-3\n", "a: times: expected a whole number from 1 .*, found '1e-3'"),
+        ("a:\n  times: 2.5\n", "a: times: expected a whole number from 1 .*, found 2.5"),
+        ("a:\n  times: 0\n", "a: times: expected a whole number from 1 .*, found 0"),
+        ("a:\n  name: 7\n", "a: name: expected text, found 7"),
+        ("b:\n  x:\n", "b: x: expected a whole number from 0 .*, found None"),
         ("a:\n  data: x\n", "a: set AE_CIFAR10_DIR instead"),
         ("- a\n", "expected chapters, each with parameters"),
         ("a: 7\n", "expected chapters, each with parameters"),
@@ -170,12 +175,12 @@ def test_mistakes_in_a_profile_are_errors(small_book, profile, told):
         book.execute(quick(), [])
 
 
-def test_a_chapter_without_a_parameters_cell_knows_no_parameters(small_book):
+def test_a_chapter_without_its_parameters_cell_is_told(small_book):
     write_chapter(small_book, "a", BODY)
     notebook = source(small_book, "a")
     notebook["cells"][1]["metadata"] = {}
     (small_book / "book" / "a.ipynb").write_text(json.dumps(notebook))
-    with pytest.raises(BookError, match="no parameter 'times'"):
+    with pytest.raises(BookError, match="a: name: expected text, found nothing"):
         book.execute(quick(), [])
 
 

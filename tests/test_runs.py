@@ -12,7 +12,7 @@ import pytest
 from ae_core import book, headline, machine, runs, site, status
 from ae_core.chapters import BookError
 from tests.conftest import ROOT
-from tests.small_book import PARAMETERS, git, quick, write_chapter
+from tests.small_book import DECLARATION, PARAMETERS, git, quick, write_chapter
 
 RECORDING = """
 import os, pathlib
@@ -166,6 +166,8 @@ def test_sites_are_joined_page_by_page(edition, small_book, monkeypatch):
         shutil.copytree(ROOT / name, small_book / name, dirs_exist_ok=True)
     for name in ("_config.yml", "book/references.bib"):
         shutil.copy(ROOT / name, small_book / name)
+    with (small_book / "ae_core" / "parameters.py").open("a") as declarations:
+        declarations.write(DECLARATION)
     (small_book / "book" / "index.md").write_text("# A small book\n")
     monkeypatch.setattr(machine, "gpu", lambda: None)
     book.execute(quick(), [])

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ae_core.commands.options import declared
+from ae_core.parameters import Folder, NewEdition, PublishedEdition, one_of
 
 if TYPE_CHECKING:
     from ae_core.runs import Run
 
 app = typer.Typer(no_args_is_help=True, help="Execute the chapters and build the HTML.")
 
-ProfileOption = Annotated[str, typer.Option(help="A file of book/profiles, without .yml.")]
-EditionOption = Annotated[str | None, typer.Option(help="A folder of editions/, new or there.")]
+ProfileName = Annotated[str, one_of(lambda: _chapters().profiles())]
+ChapterName = Annotated[str, one_of(lambda: _chapters().names())]
+ProfileOption = Annotated[ProfileName, typer.Option(help="A file of book/profiles, without .yml.")]
 HtmlOption = Annotated[
-    Path | None, typer.Option(help="Folder of built HTML. [default: _build/html]")
+    Folder | None, typer.Option(help="Folder of built HTML (default: _build/html).")
 ]
 
 
 @app.command()
+@declared
 def execute(
-    chapters: Annotated[list[str] | None, typer.Argument(help="Only these. [default: all]")] = None,
+    chapters: Annotated[
+        list[ChapterName] | None, typer.Argument(help="Only these (default: all).")
+    ] = None,
     profile: ProfileOption = "quick",
-    edition: EditionOption = None,
+    edition: Annotated[
+        NewEdition | None, typer.Option(help="A folder of editions/, new or there.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also those up to date.")] = False,
 ) -> None:
     """Execute the chapters that are missing or out of date, through papermill.
@@ -36,26 +45,28 @@ def execute(
 
 
 @app.command()
+@declared
 def html(
     profile: ProfileOption = "quick",
-    edition: EditionOption = None,
+    edition: Annotated[PublishedEdition | None, typer.Option(help="A folder of editions/.")] = None,
 ) -> None:
     """Build the HTML from executed chapters, warnings as errors, and check its links.
 
     A run of this machine comes first and has every edition beside it, in tabs; with --edition the
     HTML is made of what is published, and nothing needs to have been executed here.
     """
-    from ae_core import runs, site  # noqa: PLC0415
-
-    first = _run(profile, edition)
-    print(f"open {site.build([first, *(run for run in runs.editions() if run != first)])}")
+    _build(_run(profile, edition))
 
 
 @app.command()
+@declared
 def make(profile: ProfileOption = "quick") -> None:
     """Execute what is out of date, then build the HTML."""
-    execute(None, profile, None, force=False)
-    html(profile, None)
+    from ae_core import book  # noqa: PLC0415
+
+    run = _run(profile, None)
+    book.execute(run, [])
+    _build(run)
 
 
 @app.command()
@@ -70,6 +81,7 @@ def readme() -> None:
 
 
 @app.command()
+@declared
 def pdf(html: HtmlOption = None) -> None:
     """Print the built HTML as one PDF, through Chromium; code that pages fold is left out."""
     from ae_core import printing  # noqa: PLC0415
@@ -79,6 +91,7 @@ def pdf(html: HtmlOption = None) -> None:
 
 
 @app.command("zip")
+@declared
 def zipped(html: HtmlOption = None) -> None:
     """Pack the built HTML into an archive that opens from disk."""
     from ae_core import printing  # noqa: PLC0415
@@ -91,3 +104,15 @@ def _run(profile: str, edition: str | None) -> Run:
     from ae_core import runs  # noqa: PLC0415
 
     return runs.edition(edition) if edition else runs.local(profile)
+
+
+def _build(first: Run) -> None:
+    from ae_core import runs, site  # noqa: PLC0415
+
+    print(f"open {site.build([first, *(run for run in runs.editions() if run != first)])}")
+
+
+def _chapters() -> ModuleType:
+    from ae_core import chapters  # noqa: PLC0415
+
+    return chapters

@@ -8,27 +8,41 @@ from typing import Annotated
 import typer
 
 from ae_core import files, sources
-from ae_core.commands.options import DataOption, DeviceOption, OutOption, checked
+from ae_core.commands.options import DataOption, DeviceOption, OutOption, PhaseName
 from ae_core.commands.output import describe, save, writable
-from ae_core.errors import InputError
-from ae_core.phases import PHASES, named
+from ae_core.parameters import (
+    BatchSize,
+    ClassifiedImages,
+    ClassifiedTestImages,
+    Cost,
+    EngineName,
+    File,
+    FileFormat,
+    Folder,
+    Gamma,
+    NewFolder,
+)
+from ae_core.phases import PHASES
 from ae_core.provenance import records_directory
-from ae_core.records import ClassifierSettings
+from ae_core.records import Classifier, ClassifierSettings
 
 
 def features(
-    checkpoint: Annotated[Path, typer.Argument(help="As `train --checkpoint` wrote it.")],
-    directory: Annotated[Path, typer.Argument(help="Where train and test go, a file each.")],
+    checkpoint: Annotated[File, typer.Argument(help="As `train --checkpoint` wrote it.")],
+    directory: Annotated[NewFolder, typer.Argument(help="Where train and test go, a file each.")],
     phase: Annotated[
-        str | None, typer.Option(help=f"One of: {', '.join(PHASES)}. [default: the checkpoint's]")
+        PhaseName | None,
+        typer.Option(help=f"One of: {', '.join(PHASES)} (default: the checkpoint's)."),
     ] = None,
     file_format: Annotated[
-        str,
+        FileFormat,
         typer.Option("--format", help="parquet, or csv: twice the room and several times slower."),
     ] = "parquet",
-    images: Annotated[int, typer.Option(min=10, help="For training, classes alike.")] = 50_000,
-    test_images: Annotated[int, typer.Option(min=10, help="For testing, likewise.")] = 10_000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images encoded at once.")] = 50,
+    images: Annotated[ClassifiedImages, typer.Option(help="For training, classes alike.")] = 50_000,
+    test_images: Annotated[
+        ClassifiedTestImages, typer.Option(help="For testing, likewise.")
+    ] = 10_000,
+    batch_size: Annotated[BatchSize, typer.Option(help="Images encoded at once.")] = 50,
     device: DeviceOption = "auto",
     data: DataOption = None,
 ) -> None:
@@ -37,12 +51,7 @@ def features(
     from ae_core.feature_files import SplitName  # noqa: PLC0415
     from ae_core.features import extract, stratified  # noqa: PLC0415
 
-    if phase:
-        named(phase)
-    if file_format not in ("parquet", "csv"):
-        raise InputError(f"--format: expected parquet or csv, found {file_format}")
     splits: dict[SplitName, int] = {"train": images, "test": test_images}
-    directory = files.expanded(directory)
     paths = {s: files.for_file(directory / f"{s}.{file_format}") for s in splits}
     dataset = sources.find(data)
     describe(dataset)
@@ -57,24 +66,24 @@ def features(
 
 def classify(
     directory: Annotated[
-        Path, typer.Argument(help="With train and test, as `features` wrote them.")
+        Folder, typer.Argument(help="With train and test, as `features` wrote them.")
     ],
     classifier: Annotated[
-        str, typer.Option(help="svc, library-svc (slow: for comparison), or least-squares.")
+        Classifier, typer.Option(help="svc, library-svc (slow: for comparison), or least-squares.")
     ] = "svc",
-    cost: Annotated[float, typer.Option("--C", help="What a misclassified image costs.")] = 10,
-    gamma: Annotated[float, typer.Option(help="Of the kernel; 1 is scikit-learn's `scale`.")] = 1,
+    cost: Annotated[Cost, typer.Option("--C", help="What a misclassified image costs.")] = 10,
+    gamma: Annotated[Gamma, typer.Option(help="Of the kernel; 1 is scikit-learn's `scale`.")] = 1,
     search: Annotated[
         bool, typer.Option("--search", help="Choose C and gamma on a part of the training images.")
     ] = False,
-    engine: Annotated[str, typer.Option(help="auto, rapids or scikit-learn.")] = "auto",
+    engine: Annotated[EngineName, typer.Option(help="auto, rapids or scikit-learn.")] = "auto",
     out: OutOption = None,
 ) -> None:
     """Classify images from their features: a scaler, an RBF classifier, and its test accuracy."""
     from ae_core import classification, tables  # noqa: PLC0415
 
-    settings = checked(ClassifierSettings, classifier=classifier, C=cost, gamma=gamma)
+    settings = ClassifierSettings(classifier=classifier, C=cost, gamma=gamma)
     target = writable(out or records_directory() / f"classification_{classifier}.json")
-    record = classification.classify_files(directory, settings, engine, with_search=search)
+    record = classification.classify_files(Path(directory), settings, engine, with_search=search)
     print(tables.classification(record).to_string(index=False))
     save(record, target)

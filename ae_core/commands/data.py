@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ae_core import sources
-from ae_core.commands.options import DataOption
+from ae_core.commands.options import DataOption, declared
 from ae_core.commands.output import describe
+from ae_core.parameters import NewFolder, Seed
 
 app = typer.Typer(no_args_is_help=True, help="Find, fetch or synthesise CIFAR-10.")
 
@@ -21,6 +21,7 @@ def fetch() -> None:
 
 
 @app.command()
+@declared
 def info(data: DataOption = None) -> None:
     """Say which data is here, and what it really is. Downloads and writes nothing."""
     dataset = sources.locate(data)
@@ -31,9 +32,10 @@ def info(data: DataOption = None) -> None:
 
 
 @app.command()
+@declared
 def synthesize(
-    directory: Annotated[Path, typer.Argument(help="A new or empty folder (184 MB).")],
-    seed: Annotated[int, typer.Option(min=0, help="Other seeds, other images.")] = 0,
+    directory: Annotated[NewFolder, typer.Argument(help="A new or empty folder (184 MB).")],
+    seed: Annotated[Seed, typer.Option(help="Other seeds, other images.")] = 0,
 ) -> None:
     """Write the synthetic stand-in in CIFAR-10's binary layout."""
     describe(sources.synthesize(directory, seed))

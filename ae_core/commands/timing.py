@@ -16,14 +16,15 @@ from ae_core.commands.options import (
     selected,
 )
 from ae_core.commands.output import save, writable
-from ae_core.phases import PHASES, named
+from ae_core.parameters import BatchSize, Budget, Peer, Steps
+from ae_core.phases import PHASES
 from ae_core.provenance import records_directory
 
 
 def profile(
     phase: PhaseOption = "gpu-v2",
-    steps: Annotated[int, typer.Option(min=3, help="Steps to time each operation in.")] = 100,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
+    steps: Annotated[Steps, typer.Option(help="Steps to time each operation in.")] = 100,
+    batch_size: Annotated[BatchSize, typer.Option(help="Images per step.")] = 1,
     device: DeviceOption = "auto",
     data: DataOption = None,
     out: OutOption = None,
@@ -34,7 +35,6 @@ def profile(
     """
     from ae_core import profiling, tables  # noqa: PLC0415
 
-    named(phase)
     target = writable(out or records_directory() / f"profile_{phase}.json")
     record = profiling.profile_operations(
         phase,
@@ -51,12 +51,12 @@ def profile(
 def bench(
     phase: PhasesOption = "all",
     steps: Annotated[
-        int | None, typer.Option(min=3, help="Timed steps of each. [default: what --budget allows]")
+        Steps | None, typer.Option(help="Timed steps of each (default: what --budget allows).")
     ] = None,
-    budget: Annotated[float, typer.Option(min=0, help="Seconds for each; at least 30 steps.")] = 30,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
+    budget: Annotated[Budget, typer.Option(help="Seconds for each; at least 30 steps.")] = 30,
+    batch_size: Annotated[BatchSize, typer.Option(help="Images per step.")] = 1,
     peer: Annotated[
-        str | None, typer.Option(help="Also time this library: torch (extra [peer]).")
+        Peer | None, typer.Option(help="Also time this library: torch (the extra peer).")
     ] = None,
     device: DeviceOption = "auto",
     graph: Annotated[
@@ -71,8 +71,6 @@ def bench(
     """
     from ae_core import benchmark, tables  # noqa: PLC0415
 
-    if peer not in (None, "torch"):
-        raise typer.BadParameter(f"expected torch, found {peer}", param_hint="--peer")
     names = ["cpu", "cpu-parallel"] if phase == "cpu" else selected(phase)
     if phase == "all":
         names = benchmark.timeable()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,23 +13,33 @@ from ae_core.commands.options import (
     OutOption,
     PhaseOption,
     SeedOption,
-    checked,
 )
 from ae_core.commands.output import describe, save, writable
 from ae_core.errors import InputError
-from ae_core.phases import named
+from ae_core.parameters import (
+    BatchSize,
+    Epochs,
+    InitialScale,
+    LearningRate,
+    NewFile,
+    TestImages,
+    TrainingImages,
+    validated,
+)
 from ae_core.provenance import records_directory
 from ae_core.records import EpochResult, TrainingRecord, TrainingSettings
 
 
 def train(
     phase: PhaseOption = "cpu-parallel",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 1,
-    images: Annotated[int, typer.Option(min=1, help="Training images, from the first.")] = 1000,
-    test_images: Annotated[int, typer.Option(min=0, help="Test images, from the first.")] = 10_000,
-    learning_rate: Annotated[float, typer.Option(help="Of plain SGD.")] = 0.002,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 1,
-    initial_scale: Annotated[float, typer.Option(help="Of the initial weights, times He's.")] = 1,
+    epochs: Annotated[Epochs, typer.Option(help="Passes over the images.")] = 1,
+    images: Annotated[TrainingImages, typer.Option(help="Training images, from the first.")] = 1000,
+    test_images: Annotated[TestImages, typer.Option(help="Test images, from the first.")] = 10_000,
+    learning_rate: Annotated[LearningRate, typer.Option(help="Of plain SGD.")] = 0.002,
+    batch_size: Annotated[BatchSize, typer.Option(help="Images per step.")] = 1,
+    initial_scale: Annotated[
+        InitialScale, typer.Option(help="Of the initial weights, times He's.")
+    ] = 1,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     graph: Annotated[
@@ -38,7 +47,7 @@ def train(
     ] = False,
     data: DataOption = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Save weights and state here after each epoch.")
+        NewFile | None, typer.Option(help="Save weights and state here after each epoch.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from --checkpoint if it exists.")
@@ -49,10 +58,9 @@ def train(
     from ae_core.training import Existing, claimed  # noqa: PLC0415
     from ae_core.training import train as run  # noqa: PLC0415
 
-    named(phase)
     if resume and not checkpoint:
         raise InputError("--resume: expected --checkpoint with the file to go on from")
-    settings = checked(
+    settings = validated(
         TrainingSettings,
         phase=phase,
         epochs=epochs,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,20 +15,21 @@ from ae_core.commands.options import (
     selected,
 )
 from ae_core.commands.output import describe, save, writable
+from ae_core.parameters import CheckedImages, CheckedSteps, NewFolder
 from ae_core.provenance import records_directory
 from ae_core.records import VerificationRecord
 
 
 def verify(
     phase: PhasesOption = "all",
-    images: Annotated[int, typer.Option(min=1, help="Images in the compared pass.")] = 100,
-    steps: Annotated[int, typer.Option(min=0, help="Training steps to compare.")] = 20,
+    images: Annotated[CheckedImages, typer.Option(help="Images in the compared pass.")] = 100,
+    steps: Annotated[CheckedSteps, typer.Option(help="Training steps to compare.")] = 20,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     data: DataOption = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the records. [default: as for train]"),
+        NewFolder | None,
+        typer.Option(help="Folder of the records (default: as for train)."),
     ] = None,
 ) -> None:
     """Hold phases against the plain CPU loops in float64, and those against difference quotients.

@@ -1,0 +1,459 @@
+"""What the parameters of chapters and the options of commands may be.
+
+Each is declared once, by name: a type with its range or its choices. A chapter's class lists its
+parameters; records and the command line use the same types. An error is one line that names the
+parameter, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from ae_core import machine
+from ae_core.cuda.device import Choice
+from ae_core.errors import InputError
+from ae_core.files import DANGLING, FILE, FOLDER, NOTHING, expanded, found_at
+
+MOST = 1_000_000
+"""Epochs, steps and seconds: more than anybody waits for, and few enough to count with."""
+INJECTED = "# Parameters"
+"""The first line of the cell that papermill adds with the given parameters."""
+SHOWN = reprlib.Repr()
+SHOWN.maxstring = SHOWN.maxother = SHOWN.maxlong = 60
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class ParameterError(InputError):
+    """Parameters that can't be used: a line for each."""
+
+
+# --- what is checked beyond type and range -------------------------------------------------------
+
+
+def _folder(path: str) -> str:
+    _refuse_other_than(path, "an existing folder", FOLDER)
+    return path
+
+
+def _file(path: str) -> str:
+    _refuse_other_than(path, "an existing file", FILE)
+    return path
+
+
+def _executed(path: str) -> str:
+    if not any(Path(_folder(path)).expanduser().glob("*/records")):
+        raise ValueError(f"expected a folder of executed chapters, found none in it: {shown(path)}")
+    return path
+
+
+def _named(path: str) -> str:
+    if not path:  # which would become the current folder
+        raise ValueError("expected a path, found ''")
+    return path
+
+
+def _new_file(path: Path) -> Path:
+    _refuse_other_than(path, "a file to write", NOTHING, FILE)
+    _refuse_file_above(path)
+    return path
+
+
+def _new_folder(path: Path) -> Path:
+    _refuse_other_than(path, "a folder to write", NOTHING, FOLDER)
+    _refuse_file_above(path)
+    return path
+
+
+def _refuse_file_above(path: Path) -> None:
+    there = (FOLDER, FILE, DANGLING)
+    above = next(p for p in expanded(path).absolute().parents if found_at(p) in there)
+    _refuse_other_than(above, "a folder above it", FOLDER)
+
+
+def _refuse_other_than(path: str | Path, wanted: str, *things: str) -> None:
+    found = _thing(path)
+    if found not in things:
+        raise ValueError(f"expected {wanted}, found {found}: {shown(str(path))}")
+
+
+def _thing(path: str | Path) -> str:
+    """What is at a path, as `files.found_at` says it."""
+    if not str(path):
+        return NOTHING
+    whole = expanded(path)
+    return "no such home folder" if str(whole).startswith("~") else found_at(whole)
+
+
+def _published(edition: str) -> str:
+    from ae_core import runs  # noqa: PLC0415
+
+    there = [run.name for run in runs.editions()]
+    if edition not in there:
+        names = ", ".join(there) or "none is there"
+        raise ValueError(f"expected a published edition ({names}), found {shown(edition)}")
+    return edition
+
+
+def _available_device(device: str) -> str:
+    if device == "cuda" and not machine.gpu():
+        raise ValueError("expected an NVIDIA GPU for 'cuda', found none: choose auto")
+    return device
+
+
+def _available_engine(engine: str) -> str:
+    from ae_core.engines import lacking  # noqa: PLC0415
+
+    if engine == "rapids" and (missing := lacking()):
+        raise ValueError(f"expected auto or scikit-learn, found 'rapids', which needs {missing}")
+    return engine
+
+
+def _or_none(check: Callable[[str], str]) -> AfterValidator:
+    """An empty text stands for the default."""
+    return AfterValidator(lambda text: text and check(text))
+
+
+# --- the declarations, a name each ---------------------------------------------------------------
+
+Epochs = Annotated[int, Field(strict=True, ge=1, le=MOST)]
+ReportEpochs = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+TrainingImages = Annotated[int, Field(strict=True, ge=1, le=50_000)]
+ClassifiedImages = Annotated[int, Field(strict=True, ge=10, le=50_000)]
+"""Training images of ten classes, each with one at least."""
+TestImages = Annotated[int, Field(strict=True, ge=0, le=10_000)]
+"""0: training ends without looking at any."""
+SomeTestImages = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+"""Of chapters, whose text tells the error on them."""
+ClassifiedTestImages = Annotated[int, Field(strict=True, ge=10, le=10_000)]
+BatchSize = Annotated[int, Field(strict=True, ge=1, le=50_000)]
+LearningRate = Annotated[float, Field(strict=True, ge=1e-38, le=1e38, allow_inf_nan=False)]
+"""What float32 holds: beyond, a step would change nothing, or everything to infinity."""
+InitialScale = Annotated[float, Field(strict=True, gt=0, le=1000, allow_inf_nan=False)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
+"""What every library that draws random numbers accepts."""
+CheckedImages = Annotated[int, Field(strict=True, ge=1, le=1000)]
+"""In one batch, of which each image takes 17 MB in float64."""
+CheckedSteps = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+Steps = Annotated[int, Field(strict=True, ge=3, le=MOST)]
+"""Of fewer there is no median with a spread."""
+Seconds = Annotated[float, Field(strict=True, gt=0, le=MOST, allow_inf_nan=False)]
+Budget = Annotated[float, Field(strict=True, ge=0, le=MOST, allow_inf_nan=False)]
+"""Seconds; 0 for the fewest steps."""
+PerClass = Annotated[int, Field(strict=True, ge=1, le=100)]
+Encoders = Annotated[int, Field(strict=True, ge=1, le=1000)]
+Compared = Annotated[int, Field(strict=True, ge=10, le=10_000)]
+Timed = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Cost = Annotated[float, Field(strict=True, gt=0, le=1e9, allow_inf_nan=False)]
+Gamma = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
+Search = Annotated[bool, Field(strict=True)]
+Device = Annotated[Choice, AfterValidator(_available_device)]
+EncodingDevice = Annotated[Literal["auto", "cuda"], AfterValidator(_available_device)]
+EngineName = Annotated[Literal["auto", "rapids", "scikit-learn"], AfterValidator(_available_engine)]
+FileFormat = Literal["parquet", "csv"]
+Peer = Literal["torch"]
+
+_PATH = Field(strict=True, description="the path of a folder or file, as text")
+Folder = Annotated[str, _PATH, AfterValidator(_folder)]
+File = Annotated[str, _PATH, AfterValidator(_file)]
+NewFolder = Annotated[Path, BeforeValidator(_named), AfterValidator(_new_folder)]
+NewFile = Annotated[Path, BeforeValidator(_named), AfterValidator(_new_file)]
+DataFolder = Annotated[str, _PATH, _or_none(_folder)]
+CheckpointFile = Annotated[str, _PATH, _or_none(_file)]
+ExecutedFolder = Annotated[str, _PATH, _or_none(_executed)]
+_NAME = Field(strict=True, description="the name of a published edition, as text")
+NewEdition = Annotated[
+    str, Field(pattern=r"^\w[\w.-]*$", description="a name of letters and digits")
+]
+PublishedEdition = Annotated[str, _NAME, AfterValidator(_published)]
+Edition = Annotated[str, _NAME, _or_none(_published)]
+
+
+def batch_within_images(settings: Any) -> Any:
+    """Settings whose batch would never be full are refused."""
+    if settings.batch_size > settings.images:
+        raise ValueError(
+            f"batch_size: expected at most images, {settings.images}, found {settings.batch_size}"
+        )
+    return settings
+
+
+# --- the chapters --------------------------------------------------------------------------------
+
+
+class Parameters(BaseModel):
+    """A chapter's parameters; their defaults stand in its cell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Problem(Parameters):
+    """Of `01_problem`."""
+
+    data: DataFolder
+    per_class: PerClass
+
+
+class CpuBaseline(Parameters):
+    """Of `02_cpu_baseline`."""
+
+    epochs: Epochs
+    images: TrainingImages
+    test_images: SomeTestImages
+    learning_rate: LearningRate
+    seed: Seed
+    plain_steps: Steps
+    parallel_steps: Steps
+    budget: Budget
+    data: DataFolder
+
+
+class CudaPhase(Parameters):
+    """Of `03_gpu_basic` and `04_gpu_v1`."""
+
+    device: Device
+    seconds: Seconds
+    images: TrainingImages
+    epochs: Epochs
+    test_images: SomeTestImages
+    learning_rate: LearningRate
+    seed: Seed
+    checked_images: CheckedImages
+    checked_steps: CheckedSteps
+    steps: Steps
+    data: DataFolder
+
+
+class LastCudaPhase(CudaPhase):
+    """Of `05_gpu_v2`."""
+
+    budget: Budget
+
+
+class Svm(Parameters):
+    """Of `06_svm`."""
+
+    images: ClassifiedImages
+    test_images: ClassifiedTestImages
+    epochs: Epochs
+    batch_size: BatchSize
+    learning_rate: LearningRate
+    initial_scale: InitialScale
+    report_epochs: ReportEpochs
+    encoders: Encoders
+    untrained: Encoders
+    C: Cost
+    gamma: Gamma
+    search: Search
+    timed: Timed
+    compared: Compared
+    checkpoint: CheckpointFile
+    engine: EngineName
+    device: EncodingDevice
+    data: DataFolder
+
+    _batch = model_validator(mode="after")(batch_within_images)
+
+
+class Performance(Parameters):
+    """Of `07_performance`."""
+
+    edition: Edition
+    executed: ExecutedFolder
+
+
+class Analysis(Parameters):
+    """Of the chapters that only read what others measured."""
+
+    executed: ExecutedFolder
+
+
+CHAPTERS: dict[str, type[Parameters]] = {
+    "01_problem": Problem,
+    "02_cpu_baseline": CpuBaseline,
+    "03_gpu_basic": CudaPhase,
+    "04_gpu_v1": CudaPhase,
+    "05_gpu_v2": LastCudaPhase,
+    "06_svm": Svm,
+    "07_performance": Performance,
+    "08_claims": Analysis,
+    "09_lessons": Analysis,
+    "10_next": Analysis,
+}
+
+
+def check(chapter: str) -> None:
+    """Refuse the parameters of the notebook that is running, if its chapter can't use them.
+
+    Also refuses names that papermill was given and the chapter does not have. Papermill only warns
+    of them, and the chapter would run with its defaults.
+
+    Raises:
+        ParameterError: a line for each that is wrong.
+    """
+    from IPython import get_ipython  # noqa: PLC0415
+
+    shell = get_ipython()
+    if shell is None:
+        raise ParameterError(f"check: expected {chapter} to run in Jupyter, found no notebook")
+    refuse(chapter, parameters_of(chapter, shell.user_ns))
+
+
+def parameters_of(chapter: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a notebook's names, the chapter's parameters, and what papermill's cell set besides.
+
+    Args:
+        chapter: whose parameters.
+        namespace: IPython's, with the source of each executed cell in `In`: the last is the one
+            that asks, and only the one before it can be papermill's.
+    """
+    before = namespace["In"][-2] if len(namespace.get("In", ())) > 1 else ""
+    injected = _assigned(before) if before.startswith(INJECTED) else set()
+    names = [*CHAPTERS[chapter].model_fields, *sorted(injected)]
+    return {name: namespace[name] for name in names if name in namespace}
+
+
+def refuse(chapter: str, values: Mapping[str, Any]) -> None:
+    """Refuse a chapter's parameters that it can't use.
+
+    Raises:
+        ParameterError: a line for each that is wrong.
+    """
+    kind = CHAPTERS[chapter]
+    try:
+        kind.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_line(kind, each, chapter) for each in error.errors(include_url=False)]
+        raise ParameterError("\n".join(lines)) from None
+
+
+def validated(kind: type[Kind], **values: Any) -> Kind:
+    """Settings made from values that belong together.
+
+    Raises:
+        ParameterError: a line for each that is wrong.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [_line(kind, each, kind.__name__) for each in error.errors(include_url=False)]
+        raise ParameterError("\n".join(lines)) from None
+
+
+def read(text: str, kind: Any, name: str) -> Any:
+    """The value that a text of the command line stands for.
+
+    Args:
+        text: as typed.
+        kind: what it is declared as.
+        name: what an error calls it.
+
+    Raises:
+        ParameterError: it is not of that kind.
+    """
+    try:
+        return TypeAdapter(kind).validate_strings(text)
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False)
+        line = _told(name, FieldInfo.from_annotation(kind), first, found=_typed(text))
+        raise ParameterError(line) from None
+
+
+def expected(field: FieldInfo) -> str:
+    """A declaration in words: `a whole number from 1 to 50,000`."""
+    kind: Any = field.annotation
+    if field.description:
+        return field.description
+    if choices := get_args(kind):
+        return choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+    if kind not in (int, float):
+        return {bool: "True or False", str: "text", Path: "a path"}.get(kind, str(kind))
+    noun = "a whole number" if kind is int else "a finite number"
+    least, above, most = (_limit(field, name) for name in ("ge", "gt", "le"))
+    if least is not None:
+        noun += f" from {least}"
+    if above is not None:
+        noun += f" above {above}"
+    if most is not None:
+        noun += f" to {most}" if least else f", at most {most}"
+    return noun
+
+
+def shown(value: Any) -> str:
+    """A value in an error, shortened if it is long."""
+    try:
+        return SHOWN.repr(value)
+    except Exception:  # an integer of more digits than Python prints, or a broken object
+        return f"a value of type {type(value).__name__} that can't be printed"
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
+    """Choices that are known only when a value is checked."""
+
+    def check(value: str) -> str:
+        there = list(names())
+        if value not in there:
+            raise ValueError(f"expected one of {', '.join(there)}, found {shown(value)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _line(kind: type[BaseModel], error: ErrorDetails, owner: str) -> str:
+    if not error["loc"]:  # two that do not go together
+        return str(error["ctx"]["error"])
+    name = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        known = list(kind.model_fields)
+        meant = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {meant[0]}? it has" if meant else "it has"
+        return f"{name}: no such parameter of {owner}; {hint} {', '.join(known)}"
+    return _told(name, kind.model_fields[name], error)
+
+
+def _told(name: str, field: FieldInfo, error: ErrorDetails, found: str = "") -> str:
+    if error["type"] == "value_error":
+        return f"{name}: {error['ctx']['error']}"
+    found = found or ("nothing" if error["type"] == "missing" else shown(error["input"]))
+    return f"{name}: expected {expected(field)}, found {found}"
+
+
+def _typed(text: str) -> str:
+    """Text of the command line, in quotes if it is no number."""
+    try:
+        float(text)
+    except ValueError:
+        return shown(text)
+    return shown(text).strip("'")
+
+
+def _limit(field: FieldInfo, name: str) -> str | None:
+    found = next((getattr(m, name) for m in field.metadata if hasattr(m, name)), None)
+    return f"{found:,}" if isinstance(found, int) else found and f"{found:g}"
+
+
+def _assigned(source: str) -> set[str]:
+    """The names that a cell of assignments sets."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:  # a reader's cell, with a magic in it
+        return set()
+    nodes = (node for statement in statements for node in ast.walk(statement))
+    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
