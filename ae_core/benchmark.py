@@ -9,6 +9,7 @@ from ae_core.architecture import Architecture
 from ae_core.cifar10 import Dataset, normalise
 from ae_core.device import Host
 from ae_core.errors import InputError
+from ae_core.load import Watch
 from ae_core.records import BenchmarkRecord, StepTime
 from ae_core.timing import time_steps
 
@@ -52,7 +53,7 @@ def benchmark(
         )
     if with_torch:
         peer.require()
-    facts = provenance.current()
+    facts, watch = provenance.current(), Watch()
     images = normalise(dataset.train.images[: max(TIMED_IMAGES, batch_size)])
     rows: list[StepTime] = []
     for name in names:
@@ -83,6 +84,7 @@ def benchmark(
         architecture=Architecture(),
         seed=0,
         steps=tuple(rows),
+        load=watch.load(),
     )
 
 

@@ -159,7 +159,6 @@ def _execute_aside(
         provenance.COMMAND_VARIABLE: command,
         provenance.BOOK_VARIABLE: "1",
         "TQDM_DISABLE": "1",
-        "NUMBA_THREADING_LAYER_PRIORITY": "omp tbb workqueue",  # an old TBB makes Numba warn
     }
     facts, started = provenance.current(command), time.perf_counter()
     try:

@@ -17,7 +17,7 @@ from IPython.display import HTML, Markdown, display
 from ae_core.cifar10 import Dataset, Identity
 from ae_core.cuda.kernels import listing
 from ae_core.provenance import BOOK_VARIABLE, Provenance
-from ae_core.records import TrainingRecord, VerificationRecord
+from ae_core.records import BenchmarkRecord, TrainingRecord, VerificationRecord
 
 _STARTED = time.monotonic()
 """Near enough when the chapter began: its first cell of code imports this."""
@@ -112,6 +112,12 @@ def data(dataset: Dataset) -> None:
         )
     else:
         admonition("note", "Data", f"This chapter ran on {identity.label}.")
+
+
+def load(record: BenchmarkRecord) -> None:
+    """Warn beside its times if other work kept the machine busy."""
+    if record.load and record.load.busy:
+        admonition("warning", "A busy machine", str(record.load))
 
 
 def provenance(facts: Provenance, dataset: Identity, seed: int | None = None) -> None:

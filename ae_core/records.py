@@ -24,6 +24,7 @@ from ae_core.architecture import Architecture
 from ae_core.cifar10 import Identity
 from ae_core.device import Memory
 from ae_core.errors import InputError
+from ae_core.load import Load
 from ae_core.model import Model
 from ae_core.parameters import (
     BatchSize,
@@ -120,6 +121,8 @@ class TrainingRecord(RunRecord):
     """Epochs that came with a checkpoint: measured earlier, maybe elsewhere."""
     test: TestResult | None
     threads: PositiveInt
+    threading_layer: str | None = None
+    """What runs more than one thread: `omp`, ...; None also in records from before it was kept."""
     parameters_digest: str
     """SHA-256 of the final parameter buffer."""
 
@@ -145,6 +148,8 @@ class StepTime(Model):
     precision: Precision = "float32"
     device: str
     threads: PositiveInt
+    threading_layer: str | None = None
+    """As in `TrainingRecord`."""
     batch_size: PositiveInt
     n: PositiveInt
     median: Seconds
@@ -173,6 +178,8 @@ class BenchmarkRecord(RunRecord):
     architecture: Architecture
     seed: NonNegativeInt
     steps: tuple[StepTime, ...]
+    load: Load | None = None
+    """Of the machine, meanwhile; None in records from before it was kept."""
 
     def step(self, name: str) -> StepTime:
         """The row of a phase or library."""

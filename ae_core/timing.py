@@ -88,6 +88,7 @@ def time_steps(
         name=f"{phase}, graph" if graph else phase,
         device=autoencoder.device.name,
         threads=operations.threads,
+        threading_layer=phases.threading_layer(operations),
         batch_size=batch_size,
         n=steps,
         **distribution(seconds := measure(step, steps, warmup, autoencoder.device)),

@@ -148,6 +148,7 @@ def _train(
         test=test,
         device=autoencoder.device.name,
         threads=autoencoder.operations.threads,
+        threading_layer=phases.threading_layer(autoencoder.operations),
         parameters_digest=autoencoder.digest(),
     )
 

@@ -88,4 +88,6 @@ def bench(
         with_torch=bool(peer),
     )
     print(tables.benchmark(record).to_string(index=False))
+    if record.load and record.load.busy:
+        print(record.load)
     save(record, target)

@@ -143,3 +143,12 @@ def create(name: str, device: str | KernelDevice = "auto") -> Operations:
         return cast(Operations, implementation(name)())
     opened = open_device(device) if isinstance(device, str) else device
     return cast(Operations, implementation(name)(opened, **phase.options))
+
+
+def threading_layer(operations: Operations) -> str | None:
+    """What runs a phase's threads (`omp`, `tbb`, `workqueue`); None where there is only one."""
+    if operations.threads == 1:
+        return None
+    from ae_core.phases.compiled import threading_layer as of_numba  # noqa: PLC0415
+
+    return of_numba()

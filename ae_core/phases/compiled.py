@@ -35,6 +35,9 @@ def _check_count() -> None:
 _check_count()
 
 import numba  # noqa: E402
+from numba import prange  # noqa: E402
+
+__all__ = ["compiled", "compiled_parallel", "prange", "start_threads", "threading_layer"]
 
 if LAYER_VARIABLES[1] not in os.environ:
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # an old TBB makes it warn

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import prange
-
 from ae_core.device import Array, Host
-from ae_core.phases.compiled import compiled
+from ae_core.phases.compiled import compiled, prange
 
 
 def conv2d_forward(x: Array, weights: Array, y: Array) -> None:

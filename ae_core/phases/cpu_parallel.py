@@ -19,11 +19,10 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from ae_core.device import Array, Host
 from ae_core.phases import cpu_loops
-from ae_core.phases.compiled import compiled_parallel, start_threads
+from ae_core.phases.compiled import compiled_parallel, prange, start_threads
 from ae_core.phases.fixed_order import LANES, fma, nine_sums
 
 
