@@ -24,8 +24,8 @@ def main() -> None:
         x, weights = random.random((N, C, H, W), np.float32), random.random((K, C, 3, 3))
         dy, weights = random.standard_normal((N, K, H, W), np.float32), weights.astype(np.float32)
         y, biases = np.empty_like(dy), random.random(K, np.float32)
-        half, double = np.empty((N, K, H // 2, W // 2), np.float32), np.empty((N, K, 2 * H, 2 * W))
-        double = double.astype(np.float32)
+        half = np.empty((N, K, H // 2, W // 2), np.float32)
+        double = np.empty((N, K, 2 * H, 2 * W), np.float32)
         loss, other = np.empty(N, np.float32), np.empty_like(dy)
         dx, dw, db = np.empty_like(x), np.empty_like(weights), np.empty_like(biases)
         for name, arguments, results in (
