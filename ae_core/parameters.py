@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ae_core import machine
+from ae_core.cifar10 import refuse_archive
 from ae_core.cuda.device import Choice
 from ae_core.errors import InputError
 from ae_core.files import DANGLING, FILE, FOLDER, NOTHING, expanded, found_at
@@ -58,8 +59,13 @@ def _file(path: str) -> str:
     return path
 
 
+def _data(path: str) -> str:
+    refuse_archive(path)
+    return _folder(path)
+
+
 def _executed(path: str) -> str:
-    if not any(Path(_folder(path)).expanduser().glob("*/records")):
+    if not any(expanded(_folder(path)).glob("*/records")):
         raise ValueError(f"expected a folder of executed chapters, found none in it: {shown(path)}")
     return path
 
@@ -89,17 +95,9 @@ def _refuse_file_above(path: Path) -> None:
 
 
 def _refuse_other_than(path: str | Path, wanted: str, *things: str) -> None:
-    found = _thing(path)
+    found = found_at(expanded(path)) if str(path) else NOTHING
     if found not in things:
         raise ValueError(f"expected {wanted}, found {found}: {shown(str(path))}")
-
-
-def _thing(path: str | Path) -> str:
-    """What is at a path, as `files.found_at` says it."""
-    if not str(path):
-        return NOTHING
-    whole = expanded(path)
-    return "no such home folder" if str(whole).startswith("~") else found_at(whole)
 
 
 def _published(edition: str) -> str:
@@ -175,7 +173,8 @@ Folder = Annotated[str, _PATH, AfterValidator(_folder)]
 File = Annotated[str, _PATH, AfterValidator(_file)]
 NewFolder = Annotated[Path, BeforeValidator(_named), AfterValidator(_new_folder)]
 NewFile = Annotated[Path, BeforeValidator(_named), AfterValidator(_new_file)]
-DataFolder = Annotated[str, _PATH, _or_none(_folder)]
+GivenData = Annotated[str, _PATH, AfterValidator(_data)]
+DataFolder = Annotated[str, _PATH, _or_none(_data)]
 CheckpointFile = Annotated[str, _PATH, _or_none(_file)]
 ExecutedFolder = Annotated[str, _PATH, _or_none(_executed)]
 _NAME = Field(strict=True, description="the name of a published edition, as text")
