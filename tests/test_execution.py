@@ -16,13 +16,14 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import papermill
+import psutil
 import pytest
 
 from ae_core import book, inside, runs, site
 from ae_core.chapters import BookError
 from ae_core.files import BusyError
 from tests.conftest import ROOT
-from tests.small_book import PARAMETERS, quick, write_chapter
+from tests.small_book import DECLARATION, PARAMETERS, quick, write_chapter
 from tests.test_files import HOLD
 
 NEW = shutil.ignore_patterns("__pycache__")
@@ -264,6 +265,8 @@ class Checkout:
 
     def __init__(self, root: Path, temporary: Path) -> None:
         shutil.copytree(ROOT / "ae_core", root / "ae_core", dirs_exist_ok=True, ignore=NEW)
+        with (root / "ae_core" / "parameters.py").open("a") as declarations:
+            declarations.write(DECLARATION)
         self.root, self.temporary = root, temporary
 
     def start(self) -> subprocess.Popen[str]:
@@ -301,10 +304,9 @@ def checkout(small_book):
 
 def alive(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 def test_a_second_execution_of_a_run_is_refused_and_the_first_goes_on(checkout):
