@@ -152,7 +152,7 @@ CheckedImages = Annotated[int, Field(strict=True, ge=1, le=1000)]
 CheckedSteps = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 Steps = Annotated[int, Field(strict=True, ge=3, le=MOST)]
 """Of fewer there is no median with a spread."""
-Seconds = Annotated[float, Field(strict=True, gt=0, le=MOST, allow_inf_nan=False)]
+Duration = Annotated[float, Field(strict=True, gt=0, le=MOST, allow_inf_nan=False)]
 Budget = Annotated[float, Field(strict=True, ge=0, le=MOST, allow_inf_nan=False)]
 """Seconds; 0 for the fewest steps."""
 PerClass = Annotated[int, Field(strict=True, ge=1, le=100)]
@@ -164,7 +164,9 @@ Gamma = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
 Search = Annotated[bool, Field(strict=True)]
 Device = Annotated[Choice, AfterValidator(_available_device)]
 EncodingDevice = Annotated[Literal["auto", "cuda"], AfterValidator(_available_device)]
-EngineName = Annotated[Literal["auto", "rapids", "scikit-learn"], AfterValidator(_available_engine)]
+EngineChoice = Annotated[
+    Literal["auto", "rapids", "scikit-learn"], AfterValidator(_available_engine)
+]
 FileFormat = Literal["parquet", "csv"]
 Peer = Literal["torch"]
 
@@ -228,7 +230,7 @@ class CudaPhase(Parameters):
     """Of `03_gpu_basic` and `04_gpu_v1`."""
 
     device: Device
-    seconds: Seconds
+    seconds: Duration
     images: TrainingImages
     epochs: Epochs
     test_images: SomeTestImages
@@ -264,7 +266,7 @@ class Svm(Parameters):
     timed: Timed
     compared: Compared
     checkpoint: CheckpointFile
-    engine: EngineName
+    engine: EngineChoice
     device: EncodingDevice
     data: DataFolder
 
