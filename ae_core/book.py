@@ -219,6 +219,7 @@ def _environment(spare: Path) -> dict[str, str]:
     kept = kept if os.access(kept, os.W_OK | os.X_OK) else spare
     found = {name: value for name, value in os.environ.items() if name not in USERS}
     found["MPLCONFIGDIR"] = str(kept / "matplotlib")
+    found["CUPY_CACHE_DIR"] = str(kept / "cupy")
     try:
         home = Path.home()
     except RuntimeError:  # no HOME, and a user whom the system doesn't know

@@ -51,7 +51,7 @@ class Watch:
         self._started = self._seconds()
 
     def load(self) -> Load:
-        """Since the watch was made, without the work of this process and its children that ended."""
+        """Since the watch was made, without the work of this process and its ended children."""
         elapsed, all_busy, own, stolen = (
             now - then for now, then in zip(self._seconds(), self._started, strict=True)
         )
