@@ -269,7 +269,8 @@ def test_a_notebook_shows_the_line_and_no_traceback(capsys, monkeypatch):
     assert shell.run_cell(CHECK, store_history=True).success
 
 
-def test_the_check_needs_a_notebook():
+def test_the_check_needs_a_notebook(monkeypatch):
+    monkeypatch.setattr("IPython.get_ipython", lambda: None)
     with pytest.raises(ParameterError, match="expected 01_problem to run in Jupyter"):
         parameters.check("01_problem")
 

@@ -134,7 +134,7 @@ def test_only_full_batches_are_timed(images, monkeypatch):
 
 def test_the_headline_is_made_from_records(dataset, tmp_path):
     paths = tmp_path / "b.json", tmp_path / "t.json"
-    with pytest.raises(RecordError, match="found no file"):
+    with pytest.raises(RecordError, match="found nothing"):
         headline.of_records(*paths)
     record = benchmark.benchmark(CPU, dataset, steps=3)
     records.save(record, paths[0])

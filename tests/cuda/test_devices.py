@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -250,16 +251,17 @@ def test_where_the_cache_can_not_be_written_each_run_compiles_for_itself(cache, 
     assert cache.parent.read_text() == "a file, not a folder"
 
 
-def test_its_own_libraries_are_gone_when_a_run_ends(cache, tmp_path):
+def test_its_own_libraries_are_gone_when_a_run_ends(cache):
     cache.parent.write_text("")
-    (tmp_path / "tmp").mkdir()
-    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
     command = [sys.executable, "-c", LOAD + "print(os.listdir(os.environ['TMPDIR']))"]
-    done = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "ae-draft" in done.stdout
-    assert not any((tmp_path / "tmp").iterdir())
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a longer one would be passed over
+        done = subprocess.run(
+            command,
+            env=os.environ | {"TMPDIR": short},
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert "ae-draft" in done.stdout
+        assert not any(Path(short).iterdir())
 
 
 def test_a_full_disk_while_compiling_is_told_as_such(cache, tmp_path, monkeypatch):
