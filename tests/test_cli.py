@@ -291,6 +291,33 @@ def test_a_checkpoint_in_use_or_damaged_is_told_before_data_is_looked_for(damage
     assert [path.name for path in tmp_path.iterdir()] == [damaged.name]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--out", "verification_cpu.json"],
+        ["train", "--checkpoint", "new", "--out", "../{here}/new"],
+        ["classify", ".", "--out", "verification_cpu.json"],
+        ["profile", "--out", "verification_cpu.json"],
+        ["bench", "--phase", "cpu", "--out", "verification_cpu.json"],
+        ["verify", "--phase", "cpu", "--out", "."],
+    ],
+)
+def test_a_record_never_takes_the_place_of_another_file(weights, tmp_path, monkeypatch, arguments):
+    """Found out before the work, and before data is looked for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AE_CIFAR10_DIR", "/nowhere")
+    content = Path(weights).read_bytes()
+    Path("verification_cpu.json").write_bytes(content)
+    done = run(*(argument.format(here=tmp_path.name) for argument in arguments))
+    (line,) = done.stderr.splitlines()
+    found = "expected a new file or an earlier record, found another file: name a new one"
+    same = "error: --out: expected another file than --checkpoint, found the same: "
+    assert line.startswith(same) or line == f"error: verification_cpu.json: {found}"
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [
+        ("verification_cpu.json", content)
+    ]
+
+
 @pytest.mark.parametrize("command", ["train", "features"])
 def test_a_full_disk_ends_in_one_line(weights, on_data, tmp_path, command):
     folder = tmp_path / "full"
