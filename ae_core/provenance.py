@@ -57,7 +57,7 @@ def current(command: str | None = None) -> Provenance:
     revision = checkout.revision(checkout.root())
     return Provenance(
         created=datetime.now(UTC).replace(microsecond=0),
-        command=command or os.environ.get(COMMAND_VARIABLE) or _command_line(),
+        command=_encodable(command or os.environ.get(COMMAND_VARIABLE) or _command_line()),
         commit=revision.commit,
         modified=revision.modified,
         system=f"{platform.system()} {platform.release()}",
@@ -77,6 +77,11 @@ def _command_line() -> str:
     if Path(program).name == "__main__.py":
         return shlex.join(["python", "-m", "ae_core", *arguments])
     return shlex.join([Path(program).name, *arguments])
+
+
+def _encodable(text: str) -> str:
+    """A text that UTF-8 can hold: bytes of a file's name that are not UTF-8 are spelled out."""
+    return text.encode("utf8", "backslashreplace").decode("utf8")
 
 
 def _versions() -> dict[str, str]:

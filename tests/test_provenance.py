@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ae_core import machine, provenance
@@ -23,6 +25,16 @@ def test_the_command_can_be_named(monkeypatch):
     assert "run all cells" in provenance.current().command
     monkeypatch.setattr("sys.argv", ["/x/ae_core/__main__.py", "train", "--out", "a b"])
     assert provenance.current().command == "python -m ae_core train --out 'a b'"
+
+
+def test_a_name_that_is_not_utf8_is_spelled_out_in_the_command(monkeypatch):
+    name = os.fsdecode(b"w\xff.json")
+    monkeypatch.setattr("sys.argv", ["/x/ae_core/__main__.py", "train", "--out", name])
+    facts = provenance.current()
+    assert facts.command == r"python -m ae_core train --out 'w\udcff.json'"
+    assert provenance.Provenance.model_validate_json(facts.model_dump_json()) == facts
+    monkeypatch.setenv("AE_COMMAND", name)
+    assert provenance.current().command == r"w\udcff.json"
 
 
 @pytest.mark.parametrize(
