@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import tarfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ae_core import files
+from ae_core import files, terminal
 from ae_core.cifar10 import (
     ARCHIVE_URL,
     FILES,
@@ -119,7 +118,7 @@ def _download(url: str, md5: str, folder: Path) -> Path:
 def _downloader() -> Any:
     import pooch  # noqa: PLC0415
 
-    return pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=20)
+    return pooch.HTTPDownloader(progressbar=terminal.watched(), timeout=20)
 
 
 def synthesize(directory: str | Path | None = None, seed: int = 0) -> Dataset:

@@ -25,10 +25,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from pydantic.fields import FieldInfo
 from typer.models import OptionInfo, ParameterInfo
 
-from ae_core import __main__ as command_line
 from ae_core import chapters, comparison, machine, parameters, phases
+from ae_core.__main__ import main
 from ae_core.architecture import Architecture
 from ae_core.autoencoder import Autoencoder
+from ae_core.commands import program
 from ae_core.commands.options import declared, kind_of, spelled
 from ae_core.errors import InputError
 from ae_core.features import stratified
@@ -336,7 +337,7 @@ def test_functions_refuse_it_as_well(dataset, call, line):
 
 def registered() -> dict[tuple[str, ...], Any]:
     """Typer's entry for each command, by its words."""
-    app = command_line.app
+    app = program.app
     groups = [((), app), *(((g.name,), g.typer_instance) for g in app.registered_groups)]
     return {
         (*words, info.name or info.callback.__name__): info
@@ -387,7 +388,7 @@ def without_work():
     with pytest.MonkeyPatch.context() as patch:
         for words, info in registered().items():
             patch.setattr(info, "callback", idle(COMMANDS[words]))
-        patch.setattr(command_line, "app", typer.main.get_command(command_line.app))
+        patch.setattr(program, "app", typer.main.get_command(program.app))
         patch.setattr("warnings.formatwarning", None)
         yield
 
@@ -395,7 +396,7 @@ def without_work():
 def run(arguments: list[str]) -> tuple[int, str]:
     """A command line's exit code, and what it tells on stderr."""
     with contextlib.redirect_stderr(io.StringIO()) as stderr, pytest.raises(SystemExit) as ended:
-        command_line.main(arguments)
+        main(arguments)
     return ended.value.code, stderr.getvalue()
 
 
@@ -470,7 +471,7 @@ def test_a_bad_option_is_told_in_one_line_and_nothing_begins(without_work, words
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_commands_defaults_are_good(without_work, words, place):
     with pytest.raises(WorkBeganError):
-        command_line.main(call(words, place)[0])
+        main(call(words, place)[0])
 
 
 @pytest.mark.parametrize(
