@@ -222,17 +222,16 @@ DEFAULTS = chapters.defaults("03_gpu_basic")
 CHECK = 'from ae_core import parameters\nparameters.check("03_gpu_basic")'
 
 
-def names_of(*cells: str) -> dict[str, Any]:
-    """IPython's names after these cells, with the chapter's defaults."""
+def found_after(*cells: str) -> dict[str, Any]:
+    """The parameters that are found after these cells, with the chapter's defaults."""
     names = dict(DEFAULTS)
     for cell in cells:
         exec(cell, names)
-    return names | {"In": ["", "device = 'auto'", *cells, CHECK]}
+    return parameters.parameters_of("03_gpu_basic", names, ["", "device = 'auto'", *cells, CHECK])
 
 
 def test_names_that_papermill_sets_and_the_chapter_lacks_are_refused():
-    names = names_of("# Parameters\nepohs = 3\nsteps = 4\n")
-    (line,) = told("03_gpu_basic", parameters.parameters_of("03_gpu_basic", names))
+    (line,) = told("03_gpu_basic", found_after("# Parameters\nepohs = 3\nsteps = 4\n"))
     assert line.startswith("epohs: no such parameter of 03_gpu_basic; did you mean epochs? it has ")
     assert line.endswith(", ".join(CHAPTERS["03_gpu_basic"].model_fields))
 
@@ -248,8 +247,7 @@ def test_names_that_papermill_sets_and_the_chapter_lacks_are_refused():
     ],
 )
 def test_a_readers_own_names_are_not_papermills(cells):
-    found = parameters.parameters_of("03_gpu_basic", names_of(*cells))
-    assert found.keys() == DEFAULTS.keys()
+    assert found_after(*cells).keys() == DEFAULTS.keys()
 
 
 def test_a_notebook_shows_the_line_and_no_traceback(capsys, monkeypatch):
@@ -261,6 +259,16 @@ def test_a_notebook_shows_the_line_and_no_traceback(capsys, monkeypatch):
     assert capsys.readouterr().out.strip() == line
     shell.user_ns["epochs"] = 1
     assert shell.run_cell(CHECK, store_history=True).success
+
+
+@pytest.mark.parametrize("name", ["In", "_ih", "Out", "get_ipython", "CHAPTERS"])
+def test_a_name_of_ipythons_own_is_refused_like_any_other(capsys, monkeypatch, name):
+    shell = InteractiveShell()
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    shell.user_ns |= DEFAULTS
+    shell.run_cell(f"# Parameters\n{name} = []\n", store_history=True)
+    assert not shell.run_cell(CHECK, store_history=True).success
+    assert f"{name}: no such parameter of 03_gpu_basic; " in capsys.readouterr().out
 
 
 def test_the_check_needs_a_notebook():
