@@ -172,6 +172,7 @@ def _execute_aside(
             papermill.execute_notebook(
                 source, copy, parameters, kernel_name="python3", km=kernel.manager,
                 progress_bar=False, coalesce_streams=True,
+                start_timeout=jupyter_kernel.PATIENCE, iopub_timeout=jupyter_kernel.PATIENCE,
             )  # fmt: skip
             notebook = nbformat.read(copy, 4)
             _refuse_bad_cells(chapter, notebook)
@@ -218,6 +219,7 @@ def _environment(spare: Path) -> dict[str, str]:
     kept = kept if os.access(kept, os.W_OK | os.X_OK) else spare
     found = {name: value for name, value in os.environ.items() if name not in USERS}
     found["MPLCONFIGDIR"] = str(kept / "matplotlib")
+    found["CUPY_CACHE_DIR"] = str(kept / "cupy")
     try:
         home = Path.home()
     except RuntimeError:  # no HOME, and a user whom the system doesn't know
@@ -225,6 +227,9 @@ def _environment(spare: Path) -> dict[str, str]:
     if not os.access(home, os.W_OK | os.X_OK):
         found |= {"HOME": str(kept / "home"), "PYTHONUSERBASE": site.getuserbase()}
         Path(found["HOME"]).mkdir(exist_ok=True)
+        settings = home / ".gitconfig"  # which may call the checkout safe, if another user's
+        if os.access(settings, os.R_OK):
+            found.setdefault("GIT_CONFIG_GLOBAL", str(settings))
     packages = [str(inside.PACKAGE.parent), os.environ.get("PYTHONPATH")]
     return found | {"PYTHONPATH": os.pathsep.join(filter(None, packages))}
 

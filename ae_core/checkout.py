@@ -44,7 +44,8 @@ def revision(folder: Path | None) -> Revision:
         return Revision(None, missing="the package is not in a checkout")
     try:
         commit, _ = git(folder, "rev-parse", "HEAD", "HEAD:ae_core").splitlines()
-        return Revision(commit, bool(git(folder, "status", "--porcelain", "--", *CODE)))
+        new = "--untracked-files=normal"  # whatever the user's git is set to show
+        return Revision(commit, bool(git(folder, "status", "--porcelain", new, "--", *CODE)))
     except NotOursError as error:
         return Revision(None, missing=str(error))
 

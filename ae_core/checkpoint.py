@@ -61,10 +61,7 @@ def load(path: str | Path) -> Checkpoint:
         CheckpointError: no file, damaged, not written by this version of the package, or with
             other tensors than its network has.
     """
-    path = files.expanded(path)
-    found = files.found_at(path)
-    if found != files.FILE:
-        raise CheckpointError(f"{path}: expected a checkpoint, found {found}")
+    path = files.expect(path, "a checkpoint", files.FILE, error=CheckpointError)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -152,16 +152,14 @@ def open_folder(directory: str | Path) -> Dataset:
     Raises:
         DataError: a batch is missing, has another size, holds a label above 9, cannot be read...
     """
-    folder = files.expanded(directory)
-    found = files.found_at(folder)
-    if found == files.FOLDER:
-        try:
-            list(folder.iterdir())
-        except OSError as error:
-            found = f"one that can't be read ({error.strerror})"
-    _refuse_archive(folder)
-    if found != files.FOLDER:
-        raise DataError(f"{folder}: expected a folder with {FILES[0]} and so on, found {found}")
+    refuse_archive(directory)
+    wanted = f"a folder with {FILES[0]} and so on"
+    folder = files.expect(directory, wanted, files.FOLDER, error=DataError)
+    try:
+        list(folder.iterdir())
+    except OSError as error:
+        found = f"one that can't be read ({error.strerror})"
+        raise DataError(f"{folder}: expected {wanted}, found {found}") from None
     if not (folder / FILES[0]).exists() and (folder / FOLDER).is_dir():
         folder = folder / FOLDER
     _refuse_other_versions(folder)
@@ -178,11 +176,9 @@ def open_folder(directory: str | Path) -> Dataset:
 
 def _open_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """The records `(10000, 3073)` as a memory map, and their labels."""
-    found = files.found_at(path)
-    if found == files.NOTHING:
+    if files.found_at(path) == files.NOTHING:
         raise DataError(f"{path}: this batch is missing; expected all of {', '.join(FILES)}")
-    if found != files.FILE:
-        raise DataError(f"{path}: expected a file of {FILE_BYTES:,} bytes, found {found}")
+    files.expect(path, f"a file of {FILE_BYTES:,} bytes", files.FILE, error=DataError)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -223,12 +219,18 @@ def _refuse_other_versions(folder: Path) -> None:
         )
     if any((folder / name).exists() for name in FILES):
         return
-    _refuse_archive(folder / ARCHIVE)
+    refuse_archive(folder / ARCHIVE)
     found = ", ".join(sorted(path.name for path in folder.iterdir())[:4]) or "an empty folder"
     raise DataError(f"{folder}: expected {', '.join(FILES)}, found {found}")
 
 
-def _refuse_archive(path: Path) -> None:
+def refuse_archive(path: str | Path) -> None:
+    """Refuse the official archive where the folder in it is meant.
+
+    Raises:
+        DataError: it is there; says how to unpack it.
+    """
+    path = files.expanded(path)
     if path.name == ARCHIVE and files.found_at(path) == files.FILE:
         unpack = shlex.join(["tar", "-xzf", str(path), "-C", str(path.parent)])
         raise DataError(f"{path}: expected the folder that is in this archive; unpack it: {unpack}")

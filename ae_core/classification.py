@@ -124,8 +124,7 @@ def classify_files(
             encoders.
     """
     facts, opened = provenance.current(), open_engine(engine)
-    folder = files.expanded(directory)
-    train_path, test_path = (_only_file(folder, split) for split in ("train", "test"))
+    train_path, test_path = (_only_file(directory, split) for split in ("train", "test"))
     train = load(train_path, opened)
     source = cast(FeatureSource, train.source)
     like = source.model_copy(update={"split": "test"})
@@ -137,12 +136,11 @@ def classify_files(
     return record(facts, source.dataset, source.classes, opened, [result], source.parameters_digest)
 
 
-def _only_file(folder: Path, split: str) -> Path:
+def _only_file(directory: str | Path, split: str) -> Path:
     """Of one split's features in a folder there must be one: which of two is meant is a guess."""
     names = [f"{split}.parquet", f"{split}.csv"]
-    found = files.found_at(folder)
-    if found != files.FOLDER:
-        raise FeatureError(f"{folder}: expected a folder with {' or '.join(names)}, found {found}")
+    wanted = f"a folder with {' or '.join(names)}"
+    folder = files.expect(directory, wanted, files.FOLDER, error=FeatureError)
     there = [folder / name for name in names if files.found_at(folder / name) != files.NOTHING]
     if len(there) != 1:
         found = " and ".join(path.name for path in there) or "neither"

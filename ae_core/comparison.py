@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
-from ae_core import analysis, runs
+from ae_core import analysis, files, runs
 from ae_core.analysis import Records, Row
 from ae_core.chapters import BookError
 from ae_core.parameters import Performance, validated
@@ -73,6 +72,6 @@ def read(executed: str = "", edition: str = "") -> Comparison:
         ParameterError: no such folder, or no such edition.
     """
     validated(Performance, executed=executed, edition=edition)
-    here = Run(Path(executed).resolve()) if executed else runs.current()
+    here = Run(files.expanded(executed).resolve()) if executed else runs.current()
     others = [] if here.published else runs.editions()
     return Comparison(here, [other for other in others if edition in ("", other.name)])

@@ -157,17 +157,17 @@ def load(path: str | Path, engine: Engine, like: FeatureSource | None = None) ->
 def inspect(path: str | Path) -> FeatureSource:
     """What a file of features says it was made from, without reading the features.
 
+    Whether they are still those that were written, `load` finds out.
+
     Raises:
-        FeatureError: no file, not whole, or not written by this package.
+        FeatureError: no file, without an end, or not written by this package.
     """
     return _described(files.expanded(path))[0]
 
 
 def _described(path: Path) -> tuple[FeatureSource, str]:
     """What a file was made from, and the digest of its rows."""
-    found = files.found_at(path)
-    if found != files.FILE:
-        raise FeatureError(f"{path}: expected a file of features, found {found}")
+    files.expect(path, "a file of features", files.FILE, error=FeatureError)
     _check_suffix(path)
     try:
         if path.suffix == ".parquet":

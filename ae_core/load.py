@@ -35,8 +35,8 @@ class Load(Model):
         return (
             f"While this was timed, other processes took {self.others:.1f} of {self.cores} cores"
             + (f" and other virtual machines {self.stolen:.1f}" if self.stolen >= 0.05 else "")
-            + f" (load average before: {self.average:.1f}). On an idle machine times are shorter, "
-            "most of all those of loops on all cores."
+            + f" (load average before: {self.average:.1f}). On an idle machine times may be "
+            "shorter, most of all those of loops on all cores."
         )
 
 
@@ -51,7 +51,7 @@ class Watch:
         self._started = self._seconds()
 
     def load(self) -> Load:
-        """Since the watch was made; the work of this process and its children is not counted."""
+        """Since the watch was made, without the work of this process and its ended children."""
         elapsed, all_busy, own, stolen = (
             now - then for now, then in zip(self._seconds(), self._started, strict=True)
         )

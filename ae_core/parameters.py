@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ae_core import machine
+from ae_core.cifar10 import refuse_archive
 from ae_core.cuda.device import Choice
 from ae_core.errors import InputError
 from ae_core.files import DANGLING, FILE, FOLDER, NOTHING, expanded, found_at
@@ -58,8 +59,13 @@ def _file(path: str) -> str:
     return path
 
 
+def _data(path: str) -> str:
+    refuse_archive(path)
+    return _folder(path)
+
+
 def _executed(path: str) -> str:
-    if not any(Path(_folder(path)).expanduser().glob("*/records")):
+    if not any(expanded(_folder(path)).glob("*/records")):
         raise ValueError(f"expected a folder of executed chapters, found none in it: {shown(path)}")
     return path
 
@@ -89,17 +95,9 @@ def _refuse_file_above(path: Path) -> None:
 
 
 def _refuse_other_than(path: str | Path, wanted: str, *things: str) -> None:
-    found = _thing(path)
+    found = found_at(expanded(path)) if str(path) else NOTHING
     if found not in things:
         raise ValueError(f"expected {wanted}, found {found}: {shown(str(path))}")
-
-
-def _thing(path: str | Path) -> str:
-    """What is at a path, as `files.found_at` says it."""
-    if not str(path):
-        return NOTHING
-    whole = expanded(path)
-    return "no such home folder" if str(whole).startswith("~") else found_at(whole)
 
 
 def _published(edition: str) -> str:
@@ -154,7 +152,7 @@ CheckedImages = Annotated[int, Field(strict=True, ge=1, le=1000)]
 CheckedSteps = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 Steps = Annotated[int, Field(strict=True, ge=3, le=MOST)]
 """Of fewer there is no median with a spread."""
-Seconds = Annotated[float, Field(strict=True, gt=0, le=MOST, allow_inf_nan=False)]
+Duration = Annotated[float, Field(strict=True, gt=0, le=MOST, allow_inf_nan=False)]
 Budget = Annotated[float, Field(strict=True, ge=0, le=MOST, allow_inf_nan=False)]
 """Seconds; 0 for the fewest steps."""
 PerClass = Annotated[int, Field(strict=True, ge=1, le=100)]
@@ -166,7 +164,9 @@ Gamma = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
 Search = Annotated[bool, Field(strict=True)]
 Device = Annotated[Choice, AfterValidator(_available_device)]
 EncodingDevice = Annotated[Literal["auto", "cuda"], AfterValidator(_available_device)]
-EngineName = Annotated[Literal["auto", "rapids", "scikit-learn"], AfterValidator(_available_engine)]
+EngineChoice = Annotated[
+    Literal["auto", "rapids", "scikit-learn"], AfterValidator(_available_engine)
+]
 FileFormat = Literal["parquet", "csv"]
 Peer = Literal["torch"]
 
@@ -175,7 +175,8 @@ Folder = Annotated[str, _PATH, AfterValidator(_folder)]
 File = Annotated[str, _PATH, AfterValidator(_file)]
 NewFolder = Annotated[Path, BeforeValidator(_named), AfterValidator(_new_folder)]
 NewFile = Annotated[Path, BeforeValidator(_named), AfterValidator(_new_file)]
-DataFolder = Annotated[str, _PATH, _or_none(_folder)]
+GivenData = Annotated[str, _PATH, AfterValidator(_data)]
+DataFolder = Annotated[str, _PATH, _or_none(_data)]
 CheckpointFile = Annotated[str, _PATH, _or_none(_file)]
 ExecutedFolder = Annotated[str, _PATH, _or_none(_executed)]
 _NAME = Field(strict=True, description="the name of a published edition, as text")
@@ -229,7 +230,7 @@ class CudaPhase(Parameters):
     """Of `03_gpu_basic` and `04_gpu_v1`."""
 
     device: Device
-    seconds: Seconds
+    seconds: Duration
     images: TrainingImages
     epochs: Epochs
     test_images: SomeTestImages
@@ -265,7 +266,7 @@ class Svm(Parameters):
     timed: Timed
     compared: Compared
     checkpoint: CheckpointFile
-    engine: EngineName
+    engine: EngineChoice
     device: EncodingDevice
     data: DataFolder
 

@@ -35,7 +35,7 @@ def built(html: str | Path | None) -> Iterator[Path]:
         BookError: it holds no book.
     """
     own = chapters.root() / "_build" / "html"
-    folder = Path(html or own).resolve()
+    folder = files.expanded(html or own).resolve()
     if not (folder / "index.html").exists():
         raise BookError(f"{folder}: expected the built book, found no index.html; run: make book")
     with files.claimed(own, wait=True) if folder == own.resolve() else nullcontext():

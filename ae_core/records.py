@@ -457,10 +457,7 @@ def load(path: str | Path) -> Record:
     Raises:
         RecordError: no file, not JSON, or a field that is missing, unknown or out of range.
     """
-    path = files.expanded(path)
-    found = files.found_at(path)
-    if found != files.FILE:
-        raise RecordError(f"{path}: expected a record, found {found}")
+    path = files.expect(path, "a record", files.FILE, error=RecordError)
     try:
         return _ANY.validate_json(path.read_text("utf8"), strict=True)
     except UnicodeDecodeError:

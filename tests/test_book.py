@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import papermill
 import pytest
+from sphinx.errors import ExtensionError
 
 from ae_core import book, chapters, site, sources
 from ae_core.chapters import BookError
@@ -38,6 +41,15 @@ def test_chapters_are_executed_with_the_profiles_parameters_and_sources_stay_cle
     text = quick().executed("a").read_text()
     assert '"papermill":' not in text
     assert "iopub" not in text
+
+
+def test_html_of_another_checkout_is_not_built_with_this_package(small_book, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    executed = importlib.import_module("executed")
+    executed.refuse_other_package(SimpleNamespace(srcdir=str(small_book)))
+    told = f"expected ae_core from {ROOT}, found that of {small_book}"
+    with pytest.raises(ExtensionError, match=told):
+        executed.refuse_other_package(SimpleNamespace(srcdir=str(ROOT)))
 
 
 def test_only_what_is_missing_or_changed_runs_again(small_book, capsys):

@@ -59,6 +59,14 @@ def test_a_repository_of_ours_tells_its_commit_and_whether_code_was_changed(ours
     assert checkout.revision(ours) == checkout.Revision(head, modified=True)
 
 
+def test_a_new_file_counts_also_where_git_is_set_not_to_show_it(ours):
+    git(ours, "config", "status.showUntrackedFiles", "no")
+    assert not checkout.revision(ours).modified
+    (ours / "kernels").mkdir()
+    (ours / "kernels" / "new.cu").touch()
+    assert checkout.revision(ours).modified
+
+
 def test_a_linked_worktree_tells_its_own_commit(ours, tmp_path):
     tree = tmp_path / "tree"
     git(ours, "worktree", "add", "-b", "other", str(tree))

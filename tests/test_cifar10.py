@@ -155,7 +155,9 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_a_home_folder_that_nobody_has(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"^~nosuchuser/x: expected a folder .* found nothing$"):
+    with pytest.raises(
+        DataError, match=r"^~nosuchuser/x: expected a folder .* found no such home folder$"
+    ):
         open_folder("~nosuchuser/x")
 
 

@@ -37,6 +37,14 @@ def test_without_a_gpu_an_edition_is_spoken_of(run):
     assert [*found.published] == ["card edition"]
 
 
+def test_a_folder_below_ones_home_is_the_one_that_was_checked(run, tmp_path, monkeypatch):
+    here = run("runs/own", handmade.laptop_run())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = comparison.read("~/runs/own")
+    assert found.here == here
+    assert found.own == here.records()
+
+
 def test_a_run_with_every_phase_speaks_of_itself(run):
     here, _ = run("runs/full", handmade.gpu_run()), run("editions/card", handmade.gpu_run())
     found = comparison.read(str(here.folder))

@@ -16,13 +16,15 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import papermill
+import psutil
 import pytest
+from papermill.clientwrap import PapermillNotebookClient
 
-from ae_core import book, inside, runs, site
+from ae_core import book, inside, jupyter_kernel, runs, site
 from ae_core.chapters import BookError
 from ae_core.files import BusyError
 from tests.conftest import ROOT
-from tests.small_book import PARAMETERS, quick, write_chapter
+from tests.small_book import DECLARATION, PARAMETERS, quick, write_chapter
 from tests.test_files import HOLD
 
 NEW = shutil.ignore_patterns("__pycache__")
@@ -106,6 +108,34 @@ def test_a_home_that_cannot_be_written_to_does_not_matter(small_book, monkeypatc
     monkeypatch.setenv("CI", "1")
     write_chapter(small_book, "a", PARAMETERS, SURROUNDINGS)
     book.execute(quick(), ["a"])
+
+
+@pytest.mark.parametrize("given", ["", "/mine"])
+def test_git_has_the_users_settings_where_the_home_is_another(tmp_path, monkeypatch, given):
+    home, access = tmp_path / "home", os.access
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(os, "access", lambda path, how: path != home and access(path, how))
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL", raising=False)
+    assert "GIT_CONFIG_GLOBAL" not in book._environment(tmp_path)
+    (home / ".gitconfig").touch()
+    if given:
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", given)
+    found = book._environment(tmp_path)
+    assert found["HOME"] != str(home)
+    assert found["GIT_CONFIG_GLOBAL"] == (given or str(home / ".gitconfig"))
+
+
+def test_papermill_waits_as_long_as_a_busy_machine_may_take(small_book, monkeypatch):
+    execute, seen = PapermillNotebookClient.execute, []
+
+    def looked_at(client, **options):
+        seen.append((client.startup_timeout, client.iopub_timeout, client.raise_on_iopub_timeout))
+        return execute(client, **options)
+
+    monkeypatch.setattr(PapermillNotebookClient, "execute", looked_at)
+    book.execute(quick(), ["a"])
+    assert seen == [(jupyter_kernel.PATIENCE, jupyter_kernel.PATIENCE, True)]
 
 
 def test_a_users_settings_do_not_change_what_a_chapter_shows(small_book, tmp_path, monkeypatch):
@@ -264,6 +294,8 @@ class Checkout:
 
     def __init__(self, root: Path, temporary: Path) -> None:
         shutil.copytree(ROOT / "ae_core", root / "ae_core", dirs_exist_ok=True, ignore=NEW)
+        with (root / "ae_core" / "parameters.py").open("a") as declarations:
+            declarations.write(DECLARATION)
         self.root, self.temporary = root, temporary
 
     def start(self) -> subprocess.Popen[str]:
@@ -301,10 +333,9 @@ def checkout(small_book):
 
 def alive(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 def test_a_second_execution_of_a_run_is_refused_and_the_first_goes_on(checkout):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,6 +73,16 @@ def test_a_folder_takes_the_place_of_an_old_one(tmp_path):
         assert names(tmp_path / "made") == [name]
 
 
+@pytest.mark.parametrize("name", ["replaced", "old", ".old", "x.old"])
+def test_any_name_will_do(tmp_path, name):
+    for text in ("first", "second"):
+        with files.replacing(tmp_path / name) as draft:
+            draft.mkdir()
+            (draft / text).touch()
+        assert names(tmp_path / name) == [text]
+    assert names(tmp_path) == [name]
+
+
 def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path):
     target = tmp_path / "x.txt"
     target.write_text("old")
@@ -99,13 +113,130 @@ def test_another_process_is_refused_and_named(tmp_path, other):
     assert names(tmp_path) == [".x.ae-draft", "y"]  # a live process's drafts stay
 
 
+WAIT = """
+import fcntl
+flock = fcntl.flock
+def told(lock, how):
+    if how == fcntl.LOCK_EX:
+        print("waits", flush=True)
+    flock(lock, how)
+fcntl.flock = told
+""" + HOLD.replace("argv[1]", "argv[1], wait=True")
+
+
 def test_who_waits_goes_on_when_the_other_has_finished(tmp_path, other):
     process = other(tmp_path / "x")
-    waiting = subprocess.Popen([sys.executable, "-c", HOLD.replace("argv[1]", "argv[1], wait=True"),
-        str(tmp_path / "x")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # fmt: skip
-    process.communicate("")
-    assert waiting.communicate("")[0] == "claimed\n"
+    command = [sys.executable, "-c", WAIT, str(tmp_path / "x")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as waiting:
+        assert waiting.stdout.readline() == "waits\n"
+        assert names(tmp_path / ".x.ae-draft") == ["folder", "half"]  # as its owner left them
+        process.communicate("")
+        assert waiting.communicate("")[0] == "claimed\n"
     assert names(tmp_path) == []
+
+
+def test_another_thread_is_refused_or_waits(tmp_path):
+    def refused():
+        with pytest.raises(BusyError), files.claimed(tmp_path / "x"):
+            pass
+
+    with files.claimed(tmp_path / "x") as drafts, ThreadPoolExecutor() as threads:
+        (drafts / "half").touch()
+        threads.submit(refused).result()
+        assert names(drafts) == ["half"]
+
+
+def test_threads_that_write_the_same_file_take_turns(tmp_path):
+    begin = threading.Barrier(2)
+
+    def write(letter: str) -> None:
+        begin.wait()
+        for _ in range(50):
+            with files.replacing(tmp_path / "x") as draft:
+                assert names(draft.parent) == []
+                draft.write_text(letter)
+                draft.write_text(draft.read_text() * 3)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, "ab"))
+    assert (tmp_path / "x").read_text() in ("aaa", "bbb")
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_sweep_that_holds_the_lock_for_a_moment_is_no_other_writer(tmp_path, monkeypatch):
+    drafts = tmp_path / ".x.ae-draft"
+    drafts.mkdir()
+    held = os.open(drafts, files.OPEN)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    monkeypatch.setattr(files.time, "sleep", lambda _: os.close(held))
+    with files.replacing(tmp_path / "x", wait=False) as draft:
+        draft.write_text("x")
+    assert names(tmp_path) == ["x"]
+
+
+def test_the_name_of_dead_drafts_is_free_while_they_are_removed(tmp_path, monkeypatch):
+    """Which may take long; and a process that is killed in it leaves them to the next sweep."""
+    remove = shutil.rmtree
+    (tmp_path / ".x.ae-draft" / "folder").mkdir(parents=True)
+
+    def meanwhile(path: Path) -> None:
+        monkeypatch.setattr(shutil, "rmtree", remove)
+        monkeypatch.setattr(files, "TRIES", 0)
+        with files.replacing(tmp_path / "x", wait=False) as draft:
+            draft.write_text("x")
+        raise InterruptedError
+
+    monkeypatch.setattr(shutil, "rmtree", meanwhile)
+    files.sweep(tmp_path)
+    left, made = names(tmp_path)
+    assert re.fullmatch(r"\.[0-9a-f]+\.ae-draft", left) and made == "x"
+    files.sweep(tmp_path)
+    assert names(tmp_path) == ["x"]
+
+
+def test_drafts_that_a_cleaner_has_removed_are_made_anew(tmp_path):
+    with files.claimed(tmp_path / "x") as drafts:
+        drafts.rmdir()
+        for text in ("first", "second"):
+            with files.replacing(tmp_path / "x") as draft:
+                draft.write_text(text)
+    assert (tmp_path / "x").read_text() == "second"
+    assert names(tmp_path) == ["x"]
+
+
+def test_drafts_that_another_has_made_since_stay(tmp_path):
+    with files.claimed(tmp_path / "x") as drafts:
+        drafts.rmdir()
+        drafts.mkdir()
+        (drafts / "theirs").touch()
+    assert names(drafts) == ["theirs"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_in_place_of_drafts_is_refused_and_not_followed(tmp_path, there):
+    precious = tmp_path / "precious"
+    if there:
+        precious.mkdir()
+        (precious / "thesis").touch()
+    (tmp_path / ".x.ae-draft").symlink_to(precious)
+    told = (
+        rf"{tmp_path}/\.x\.ae-draft: expected a folder .* for drafts of x, found a link: remove it"
+    )
+    with pytest.raises(UnwritableError, match=told), files.replacing(tmp_path / "x"):
+        pass
+    assert names(tmp_path) == [".x.ae-draft", *["precious"] * there]
+    assert not there or names(precious) == ["thesis"]
+
+
+def test_another_users_drafts_are_refused_and_stay(tmp_path, monkeypatch):
+    (tmp_path / ".x.ae-draft" / "theirs").mkdir(parents=True)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    told = r"\.x\.ae-draft: expected a folder of this user's, .* found another user's: remove it"
+    with pytest.raises(UnwritableError, match=told), files.replacing(tmp_path / "x"):
+        pass
+    assert names(tmp_path / ".x.ae-draft") == ["theirs"]
 
 
 @pytest.mark.parametrize("again", ["x", "y"])
@@ -121,7 +252,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, other, agai
 
 
 def test_a_folder_that_was_being_replaced_when_the_process_died_comes_back(tmp_path):
-    left = tmp_path / ".made.ae-draft" / files.REPLACED
+    left = tmp_path / ".made.ae-draft" / "made.old"
     left.mkdir(parents=True)
     (left / "result").write_text("of hours")
     files.sweep(tmp_path)
@@ -165,6 +296,26 @@ def test_what_cannot_be_written_is_named_with_the_remedy(tmp_path, number):
 def test_an_input_that_cannot_be_read_is_not_called_unwritable(tmp_path):
     with pytest.raises(PermissionError, match="/elsewhere"), files.replacing(tmp_path / "x"):
         raise PermissionError(errno.EACCES, "denied", "/elsewhere/input")
+
+
+def test_a_full_disk_elsewhere_is_named(tmp_path):
+    told = "/elsewhere/output: can't be written: No space left on device: make room there"
+    with pytest.raises(UnwritableError, match=f"^{told}"), files.replacing(tmp_path / "x"):
+        raise OSError(errno.ENOSPC, "full", "/elsewhere/output")
+
+
+@pytest.mark.parametrize(
+    ("named", "beside"),
+    [
+        ("a/b/.x.ae-draft/x", True),
+        ("a", True),  # which had to be made first
+        ("a/bc/input", False),
+    ],
+)
+def test_whose_permission_is_lacking(tmp_path, named, beside):
+    expected = UnwritableError if beside else PermissionError
+    with pytest.raises(expected), files.naming(tmp_path / "a" / "b" / "x"):
+        raise PermissionError(errno.EACCES, "denied", str(tmp_path / named))
 
 
 def test_a_parent_that_is_a_file_is_an_error(tmp_path):
@@ -226,6 +377,7 @@ def test_what_is_there_is_told(tmp_path):
     (tmp_path / "dangling").symlink_to("nowhere")
     found = {name: files.found_at(tmp_path / name) for name in ("", "file", "none", "dangling")}
     assert [*found.values()] == [files.FOLDER, files.FILE, files.NOTHING, files.DANGLING]
+    assert files.found_at("~nosuchuser/x") == "no such home folder"
 
 
 def test_a_file_is_not_written_over_a_folder(tmp_path):

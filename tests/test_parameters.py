@@ -25,7 +25,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from pydantic.fields import FieldInfo
 from typer.models import OptionInfo, ParameterInfo
 
-from ae_core import chapters, comparison, machine, parameters, phases
+from ae_core import chapters, cifar10, comparison, machine, parameters, phases
 from ae_core.__main__ import main
 from ae_core.architecture import Architecture
 from ae_core.autoencoder import Autoencoder
@@ -209,6 +209,13 @@ def test_folders_that_are_there_pass_and_must_hold_what_is_read(tmp_path):
     assert line.startswith(expected)
     (tmp_path / "02_cpu_baseline" / "records").mkdir(parents=True)
     refuse("08_claims", {"executed": str(tmp_path)})
+
+
+@pytest.mark.parametrize("chapter", ["01_problem", "08_claims"])
+def test_a_home_that_nobody_has_is_told(chapter):
+    (name,) = {"data", "executed"} & CHAPTERS[chapter].model_fields.keys()
+    (line,) = told(chapter, chapters.defaults(chapter) | {name: "~nobody-here/x"})
+    assert line.endswith("expected an existing folder, found no such home folder: '~nobody-here/x'")
 
 
 def test_with_a_gpu_the_card_may_be_chosen(monkeypatch):
@@ -496,3 +503,14 @@ def test_other_mistakes_are_told_in_one_line_too(without_work, arguments, line):
     code, stderr = run(arguments)
     assert code == 2
     assert stderr.startswith(line) and stderr.count("\n") == 1
+
+
+def test_the_archive_of_the_data_is_told_how_to_unpack(tmp_path, without_work):
+    archive = tmp_path / cifar10.ARCHIVE
+    archive.touch()
+    expected = f"{archive}: expected the folder that is in this archive; unpack it: tar -xzf "
+    (line,) = told("01_problem", {"data": str(archive), "per_class": 1})
+    assert line.startswith(f"data: {expected}")
+    _, stderr = run(["data", "info", "--data", str(archive)])
+    assert stderr.startswith(f"error: --data: {expected}")
+    assert stderr.count("\n") == 1

@@ -47,6 +47,12 @@ def test_without_a_built_book_it_says_how_to_build_it(tmp_path, html):
         pass
 
 
+def test_built_html_may_lie_below_ones_home(html, monkeypatch):
+    monkeypatch.setenv("HOME", str(html.parent))
+    with printing.built(f"~/{html.name}") as folder:
+        assert folder == html.resolve()
+
+
 def test_a_page_that_was_not_built_is_named(html):
     with pytest.raises(BookError, match=r"book/index\.html: missing, though _toc\.yml names it"):
         printing.render(None, html)

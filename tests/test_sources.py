@@ -11,6 +11,7 @@ import sys
 import tarfile
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,17 @@ def test_of_two_at_once_one_downloads_and_both_have_it(server, archive, empty_ca
     ]
     (first, _), (second, _) = (process.communicate() for process in both)
     assert first == second != b""
+    assert [path.name for path in empty_cache.iterdir()] == [cifar10.FOLDER]
+    assert len(seen) == 1
+
+
+def test_of_two_threads_one_downloads_and_both_have_it(server, archive, empty_cache):
+    site, url, seen = server
+    (site / "cifar-10-binary.tar.gz").write_bytes(archive)
+    md5 = hashlib.md5(archive).hexdigest()
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda _: sources.fetch(url, md5).identity, range(2))
+    assert first == second
     assert [path.name for path in empty_cache.iterdir()] == [cifar10.FOLDER]
     assert len(seen) == 1
 

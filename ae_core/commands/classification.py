@@ -15,7 +15,7 @@ from ae_core.parameters import (
     ClassifiedImages,
     ClassifiedTestImages,
     Cost,
-    EngineName,
+    EngineChoice,
     File,
     FileFormat,
     Folder,
@@ -76,7 +76,7 @@ def classify(
     search: Annotated[
         bool, typer.Option("--search", help="Choose C and gamma on a part of the training images.")
     ] = False,
-    engine: Annotated[EngineName, typer.Option(help="auto, rapids or scikit-learn.")] = "auto",
+    engine: Annotated[EngineChoice, typer.Option(help="auto, rapids or scikit-learn.")] = "auto",
     out: OutOption = None,
 ) -> None:
     """Classify images from their features: a scaler, an RBF classifier, and its test accuracy."""

@@ -21,7 +21,7 @@ PhaseName = Annotated[str, parameters.one_of(lambda: PHASES)]
 PhaseNames = Annotated[str, parameters.one_of(lambda: [*PHASES, "all"])]
 
 DataOption = Annotated[
-    parameters.Folder | None,
+    parameters.GivenData | None,
     typer.Option(help="Folder with data_batch_1.bin and so on (default: $AE_CIFAR10_DIR, cache)."),
 ]
 PhaseOption = Annotated[PhaseName, typer.Option(help=f"One of: {', '.join(PHASES)}.")]

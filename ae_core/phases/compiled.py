@@ -1,14 +1,18 @@
-"""Loops compiled by Numba, and the threads that run them.
+"""Loops compiled by Numba, where they are kept, and the threads that run them.
 
-Compiled loops are kept between runs wherever something can be kept. They are compiled without
-fast-math, so that a cached copy and a new one compute the same bits.
+Loops are compiled without fast-math, so that a kept copy and a new one compute the same bits.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pickle
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from ae_core import files
 from ae_core.errors import InputError
 from ae_core.sources import cache_directory
 
@@ -25,7 +29,7 @@ is waited for does not run while the others spin, and a step takes a time slice 
 
 def _check_count() -> None:
     """Numba fails while it is imported, or never ends, if the variable holds nonsense."""
-    found = os.environ.get(COUNT_VARIABLE, "1").strip()
+    found = os.environ.get(COUNT_VARIABLE, "").strip() or "1"
     if not (found.isdecimal() and 1 <= int(found) <= MOST_THREADS):
         raise InputError(
             f"{COUNT_VARIABLE}: expected a whole number from 1 to {MOST_THREADS}, found {found!r}"
@@ -36,10 +40,11 @@ _check_count()
 
 import numba  # noqa: E402
 from numba import prange  # noqa: E402
+from numba.core.caching import IndexDataCacheFile  # noqa: E402
 
 __all__ = ["compiled", "compiled_parallel", "prange", "start_threads", "threading_layer"]
 
-if LAYER_VARIABLES[1] not in os.environ:
+if not os.environ.get(LAYER_VARIABLES[1]):
     numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # an old TBB makes it warn
 
 
@@ -81,11 +86,60 @@ def threading_layer() -> str:
     return str(numba.threading_layer())
 
 
+class KeptLoops(IndexDataCacheFile):  # type: ignore[misc]
+    """Numba's cache of one function, with a file for each compiled copy.
+
+    Numba's own files are read as they are: one that was cut short fails every later run, and one
+    with a flipped bit ends it without a word. Numba also looks at the source of the function
+    alone, and not at what it calls. Here each file holds a digest of its content, a file that does
+    not match is as good as none, and its name depends on all of this folder's sources.
+    """
+
+    def load(self, key: Any) -> Any:
+        """The compiled copy of this key; None if there is none that is whole."""
+        with suppress(OSError):
+            content = self._path(key).read_bytes()
+            digest, data = content[:32], content[32:]
+            if hashlib.sha256(data).digest() == digest:
+                return pickle.loads(data)
+        return None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep a compiled copy. Where that can't be, this run goes on with the one in memory."""
+        content = self._dump(data)
+        with suppress(InputError, OSError), files.replacing(self._path(key)) as draft:
+            draft.write_bytes(hashlib.sha256(content).digest() + content)
+
+    def flush(self) -> None:
+        """Nothing to forget: another source has another name."""
+
+    def _path(self, key: Any) -> Path:
+        name = hashlib.sha256(repr((key, self._version, _SOURCES)).encode()).hexdigest()[:16]
+        return Path(self._cache_path, f"{Path(self._index_name).stem}.{name}.nbc")
+
+
+def _digest_of_sources() -> str:
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+_SOURCES = _digest_of_sources()
+
+
 def _compiled(loops: Any, **options: bool) -> Any:
-    for folder in (numba.config.CACHE_DIR, str(cache_directory() / "numba")):
-        numba.config.CACHE_DIR = folder
-        try:
-            return numba.njit(cache=True, **options)(loops)
-        except RuntimeError:  # neither the package's folder nor the user's cache can be written
-            continue
+    if numba.config.DISABLE_JIT:
+        raise InputError("NUMBA_DISABLE_JIT: expected 0, found 1: as Python the loops take days")
+    named = numba.config.CACHE_DIR
+    try:
+        for folder in (named, str(cache_directory() / "numba")):
+            numba.config.CACHE_DIR = folder
+            with suppress(RuntimeError):  # neither the package's nor the user's can be written
+                dispatcher = numba.njit(cache=True, **options)(loops)
+                own = dispatcher._cache._cache_file
+                dispatcher._cache._cache_file = KeptLoops(
+                    own._cache_path, Path(own._index_name).stem, own._source_stamp
+                )
+                return dispatcher
+    finally:
+        numba.config.CACHE_DIR = named
     return numba.njit(**options)(loops)

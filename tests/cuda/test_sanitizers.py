@@ -41,7 +41,7 @@ def exercise(
     if sanitizer == "thread":  # its shadow memory wants the usual address layout
         command = ["setarch", "-R", *command]
     return subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
 
 
