@@ -1,64 +1,28 @@
-"""The command line: data, train, features, classify, verify, profile, bench, book."""
+"""The program's entry: runs a command, and tells in a line whatever ends it early."""
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
-import typer
-from typer.core import TyperGroup
-
-from ae_core.commands import book, data
-from ae_core.commands.classification import classify, features
-from ae_core.commands.options import declared
-from ae_core.commands.timing import bench, profile
-from ae_core.commands.training import train
-from ae_core.commands.verification import verify
+from ae_core import terminal
 from ae_core.errors import InputError
-
-
-class Commands(TyperGroup):
-    """The commands; Ctrl-C ends any of them with a line, and exit code 130."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run one."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            line = ": ".join(["interrupted", *map(str, interrupt.args)])
-            print("\n" * sys.stderr.isatty() + line, file=sys.stderr)
-            raise
-
-
-app = typer.Typer(
-    cls=Commands,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help=__doc__,
-)
-app.add_typer(data.app, name="data")
-for command in (train, features, classify, verify, profile, bench):
-    app.command()(declared(command))
-app.add_typer(book.app, name="book")
-
-
-UsageError: Any = typer.BadParameter.__base__
-"""Of Click, which newer releases of Typer bring along under a name of their own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; what a person can mend is told in a line, not a traceback."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that is not UTF-8 can be printed, too
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(app(arguments, standalone_mode=False))
-    except UsageError as error:
-        told = error.format_message()
-        if told:  # else a group was called without a command, and its help was printed
-            print(f"error: {told}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        from ae_core.commands import program  # noqa: PLC0415  (takes a second: Ctrl-C may come)
+
+        sys.exit(program.run(arguments))
+    except KeyboardInterrupt as interrupt:
+        terminal.tell_interrupted(interrupt)
+        sys.exit(130)
     except (InputError, ArithmeticError, OSError, ImportError, MemoryError) as error:
         print(f"error: {error or type(error).__name__}", file=sys.stderr)
         sys.exit(1)

@@ -26,7 +26,7 @@ from ae_core.parameters import ParameterError
 VERSIONED = (*provenance.PACKAGES, "matplotlib", "seaborn", "pandas", "papermill", "ipykernel")
 MACHINERY = (
     *("book.py", "browser.py", "chapters.py", "colab.py", "inside.py", "jupyter_kernel.py"),
-    *("pages.py", "printing.py", "site.py", "status.py", "commands", "__main__.py"),
+    *("pages.py", "printing.py", "site.py", "status.py", "terminal.py", "commands", "__main__.py"),
 )
 """What executes chapters and builds pages: a change there leaves outputs as they are."""
 Notebook = dict[str, Any]

@@ -35,7 +35,7 @@ ARCHIVE = ARCHIVE_URL.rpartition("/")[2]
 FOLDER = "cifar-10-batches-bin"
 """The folder inside the official archive."""
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
-"""Beside synthetic batches: says so, and holds the digest of the batches it is about."""
+"""Beside synthetic batches: says so, and holds their digest and the names of their classes."""
 
 Kind = Literal["official", "other", "synthetic"]
 
@@ -126,9 +126,9 @@ class Dataset:
         return Identity(kind, label, digest)
 
 
-def is_about(marker: Path, digest: str) -> bool:
-    """Whether a file beside the batches holds their digest."""
-    return files.found_at(marker) == files.FILE and digest.encode() in marker.read_bytes()
+def is_about(marker: Path, told: str) -> bool:
+    """Whether a file beside the batches holds their digest, or what else is told of them."""
+    return files.found_at(marker) == files.FILE and told.encode() in marker.read_bytes()
 
 
 def normalise(images: npt.NDArray[np.uint8], side: int = 32) -> npt.NDArray[np.float32]:

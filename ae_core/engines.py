@@ -125,7 +125,10 @@ class ScikitLearn:
         """Through Arrow, which pandas uses as well, but without an object for each list."""
         import pyarrow.parquet as pq  # noqa: PLC0415
 
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with (
+            path.open("rb") as opened,  # Arrow takes no name that is not UTF-8
+            pq.ParquetFile(opened, page_checksum_verification=True) as file,
+        ):
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group).combine_chunks()
                 image, label = (table[name].to_numpy() for name in ("image", "label"))

@@ -171,7 +171,8 @@ def _described(path: Path) -> tuple[FeatureSource, str]:
     _check_suffix(path)
     try:
         if path.suffix == ".parquet":
-            metadata = pq.read_metadata(path).metadata or {}
+            with path.open("rb") as file:  # Arrow takes no name that is not UTF-8
+                metadata = pq.read_metadata(file).metadata or {}
             text, digest = metadata.get(KEY, b""), metadata.get(DIGEST_KEY, b"")
         else:
             with path.open("rb") as file:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -314,18 +314,22 @@ def check(chapter: str) -> None:
     shell = get_ipython()
     if shell is None:
         raise ParameterError(f"check: expected {chapter} to run in Jupyter, found no notebook")
-    refuse(chapter, parameters_of(chapter, shell.user_ns))
+    cells = shell.history_manager.input_hist_raw  # not `In`, a name that papermill may be given
+    refuse(chapter, parameters_of(chapter, shell.user_ns, cells))
 
 
-def parameters_of(chapter: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+def parameters_of(
+    chapter: str, namespace: Mapping[str, Any], cells: Sequence[str]
+) -> dict[str, Any]:
     """Of a notebook's names, the chapter's parameters, and what papermill's cell set besides.
 
     Args:
         chapter: whose parameters.
-        namespace: IPython's, with the source of each executed cell in `In`: the last is the one
-            that asks, and only the one before it can be papermill's.
+        namespace: IPython's.
+        cells: the source of each executed cell: the last is the one that asks, and only the one
+            before it can be papermill's.
     """
-    before = namespace["In"][-2] if len(namespace.get("In", ())) > 1 else ""
+    before = cells[-2] if len(cells) > 1 else ""
     injected = _assigned(before) if before.startswith(INJECTED) else set()
     names = [*CHAPTERS[chapter].model_fields, *sorted(injected)]
     return {name: namespace[name] for name in names if name in namespace}

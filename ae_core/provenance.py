@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shlex
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from pydantic import PositiveInt
 
-from ae_core import checkout, machine
+from ae_core import checkout, files, machine, parameters
 from ae_core.model import Model
 
 PACKAGES = (
@@ -47,9 +48,27 @@ class Provenance(Model):
 
 
 def records_directory() -> Path:
-    """Where records go by default: `AE_RECORDS_DIR`, else `runs/own` in the checkout or here."""
+    """Where records go by default: `AE_RECORDS_DIR`, else `runs/own` in the checkout or here.
+
+    A folder that was named is made, so that what is wrong with it is told before the work.
+
+    Raises:
+        InputError: `AE_RECORDS_DIR` names none, or one that can't be made or written.
+    """
     named = os.environ.get(RECORDS_VARIABLE)
-    return Path(named) if named else (checkout.root() or Path.cwd()) / "runs" / "own"
+    if not named:
+        return (checkout.root() or Path.cwd()) / "runs" / "own"
+    folder = files.expanded(parameters.read(named, parameters.NewFolder, RECORDS_VARIABLE))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise files.UnwritableError(
+            f"{RECORDS_VARIABLE}: expected a folder that can be written, found {folder}: "
+            f"{error.strerror}: name another"
+        ) from error
+    return folder
 
 
 def current(command: str | None = None) -> Provenance:
@@ -57,7 +76,7 @@ def current(command: str | None = None) -> Provenance:
     revision = checkout.revision(checkout.root())
     return Provenance(
         created=datetime.now(UTC).replace(microsecond=0),
-        command=command or os.environ.get(COMMAND_VARIABLE) or _command_line(),
+        command=_encodable(command or os.environ.get(COMMAND_VARIABLE) or _command_line()),
         commit=revision.commit,
         modified=revision.modified,
         system=f"{platform.system()} {platform.release()}",
@@ -77,6 +96,11 @@ def _command_line() -> str:
     if Path(program).name == "__main__.py":
         return shlex.join(["python", "-m", "ae_core", *arguments])
     return shlex.join([Path(program).name, *arguments])
+
+
+def _encodable(text: str) -> str:
+    """A text that UTF-8 can hold: bytes of a file's name that are not UTF-8 are spelled out."""
+    return text.encode("utf8", "backslashreplace").decode("utf8")
 
 
 def _versions() -> dict[str, str]:

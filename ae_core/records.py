@@ -5,6 +5,7 @@ Every number that the book prints comes from one of these records.
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Annotated, Literal
@@ -423,9 +424,28 @@ Record = (
 _ANY: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
-def save(record: Record, path: str | Path) -> Path:
-    """Write a record as JSON: at every moment `path` is whole, old or absent."""
+def for_record(path: str | Path) -> Path:
+    """Where a record will be written, `~` spelled out; an earlier one may be there already.
+
+    Raises:
+        InputError: something else is there, which must not be lost: a checkpoint, features, ...
+    """
     path = files.for_file(path)
+    if files.found_at(path) == files.FILE and path.stat().st_size and not _is_record(path):
+        raise InputError(
+            f"{path}: expected a new file or an earlier record, found another file: name a new one"
+        )
+    return path
+
+
+def save(record: Record, path: str | Path) -> Path:
+    """Write a record as JSON: at every moment `path` is whole, old or absent.
+
+    Raises:
+        InputError: another file than a record is there.
+        UnwritableError: no room, no permission, or something else than a file is there.
+    """
+    path = for_record(path)
     with files.replacing(path) as draft:
         draft.write_text(record.model_dump_json(indent=1) + "\n", "utf8")
     return path
@@ -447,3 +467,15 @@ def load(path: str | Path) -> Record:
             f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()[:5]
         )
         raise RecordError(f"{path}: not a valid record: {found}") from None
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is a record of any version of this package, valid today or not."""
+    with path.open("rb") as file:
+        if file.read(1) != b"{":  # checkpoints and features may be large
+            return False
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"kind", "provenance"} <= content.keys()

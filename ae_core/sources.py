@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import tarfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ae_core import files
+from ae_core import files, terminal
 from ae_core.cifar10 import (
     ARCHIVE_URL,
     FILES,
@@ -22,12 +21,15 @@ from ae_core.cifar10 import (
     is_about,
     open_folder,
 )
+from ae_core.errors import InputError
 
 DIRECTORY_VARIABLE = "AE_CIFAR10_DIR"
 CACHE_VARIABLE = "AE_CACHE_DIR"
 ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 DOWNLOAD_MARKER = "DOWNLOADED.txt"
 """Beside downloaded batches: from where, and their digest."""
+SYNTHETIC_FOLDER = "synthetic-"
+"""What folders of the cache with the stand-in begin with."""
 
 
 class DownloadError(OSError):
@@ -70,10 +72,21 @@ def locate(directory: str | Path | None = None) -> Dataset | None:
 
 
 def cache_directory() -> Path:
-    """Where downloads and the synthetic stand-in are kept between runs."""
+    """Where downloads and the synthetic stand-in are kept between runs.
+
+    Raises:
+        InputError: `AE_CACHE_DIR` begins with a home folder that there is not.
+    """
     import pooch  # noqa: PLC0415
 
-    return files.expanded(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("ae-core"))
+    named = os.environ.get(CACHE_VARIABLE)
+    folder = files.expanded(named or pooch.os_cache("ae-core"))
+    if named and str(folder).startswith("~"):
+        raise InputError(
+            f"{CACHE_VARIABLE}: expected a folder, found no such home folder: {folder}: name "
+            f"another"
+        )
+    return folder
 
 
 def fetch(url: str = ARCHIVE_URL, md5: str = ARCHIVE_MD5) -> Dataset:
@@ -119,7 +132,7 @@ def _download(url: str, md5: str, folder: Path) -> Path:
 def _downloader() -> Any:
     import pooch  # noqa: PLC0415
 
-    return pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=20)
+    return pooch.HTTPDownloader(progressbar=terminal.watched(), timeout=20)
 
 
 def synthesize(directory: str | Path | None = None, seed: int = 0) -> Dataset:
@@ -132,7 +145,7 @@ def synthesize(directory: str | Path | None = None, seed: int = 0) -> Dataset:
     from ae_core import synthetic  # noqa: PLC0415
 
     if directory is None:
-        target = cache_directory() / f"synthetic-{synthetic.VERSION}-{seed}"
+        target = cache_directory() / f"{SYNTHETIC_FOLDER}{synthetic.VERSION}-{seed}"
         return _cached(target, lambda _: _synthesize(target, seed))
     target = files.expanded(directory)
     with files.claimed(target):
@@ -156,7 +169,8 @@ def _synthesize(target: Path, seed: int) -> None:
         (folder / "batches.meta.txt").write_text("\n".join(synthetic.CLASSES) + "\n", "utf8")
         digest = open_folder(folder).identity.digest
         (folder / SYNTHETIC_MARKER).write_text(
-            f"Synthetic stand-in for CIFAR-10, made by ae_core with seed {seed}.\n{digest}\n",
+            f"Synthetic stand-in for CIFAR-10, made by ae_core with seed {seed}.\n"
+            f"{digest}\n{' '.join(synthetic.CLASSES)}\n",
             "utf8",
         )
 
@@ -182,17 +196,34 @@ def _open_cached(folder: Path) -> Dataset:
     """Open what this package wrote into the cache, if it still is what it wrote.
 
     Raises:
-        DataError: it is not; says to remove it.
+        DataError: it is not, and the message says to remove it; or the cache is no folder.
     """
+    found = files.found_at(folder.parent)
+    if found != files.FOLDER:
+        raise DataError(
+            f"{CACHE_VARIABLE}: expected a folder, found {found}: {folder.parent}: name another"
+        )
     remedy = f"remove it, to have it made anew; {CACHE_VARIABLE} names the cache"
     try:
         dataset = open_folder(folder)
     except DataError as error:
         raise DataError(f"{error}: {remedy}") from None
-    markers = [m for n in (SYNTHETIC_MARKER, DOWNLOAD_MARKER) if (m := folder / n).exists()]
-    if markers and not any(is_about(marker, dataset.identity.digest) for marker in markers):
+    if not _is_as_written(dataset, folder):
         raise DataError(
             f"{folder}: expected the images that were written here, found others (their "
-            f"digest differs): {remedy}"
+            f"digest differs, or the class names, or the marker is gone): {remedy}"
         )
     return dataset
+
+
+def _is_as_written(dataset: Dataset, folder: Path) -> bool:
+    """Whether the marker that this package wrote beside the batches is about them.
+
+    A stand-in has one that names the classes as well. A folder of CIFAR-10 may have none: a person
+    may have put it into the cache.
+    """
+    synthetic, downloaded = folder / SYNTHETIC_MARKER, folder / DOWNLOAD_MARKER
+    digest = dataset.identity.digest
+    if folder.name.startswith(SYNTHETIC_FOLDER) or synthetic.exists():
+        return is_about(synthetic, digest) and is_about(synthetic, " ".join(dataset.classes))
+    return not downloaded.exists() or is_about(downloaded, digest)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 CLASSES = (
     "disc", "ring", "square", "triangle", "cross", "star", "bars", "checks", "dots", "spiral",
 )  # fmt: skip
-VERSION = 1
-"""Of the images; goes up when the same seed gives others."""
+VERSION = 2
+"""Of what is written; goes up when the same seed gives other images, or other files beside them."""
 SIDE = 32
 Float = npt.NDArray[np.floating]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import resource
 import signal
 import subprocess
@@ -291,6 +292,33 @@ def test_a_checkpoint_in_use_or_damaged_is_told_before_data_is_looked_for(damage
     assert [path.name for path in tmp_path.iterdir()] == [damaged.name]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--out", "verification_cpu.json"],
+        ["train", "--checkpoint", "new", "--out", "../{here}/new"],
+        ["classify", ".", "--out", "verification_cpu.json"],
+        ["profile", "--out", "verification_cpu.json"],
+        ["bench", "--phase", "cpu", "--out", "verification_cpu.json"],
+        ["verify", "--phase", "cpu", "--out", "."],
+    ],
+)
+def test_a_record_never_takes_the_place_of_another_file(weights, tmp_path, monkeypatch, arguments):
+    """Found out before the work, and before data is looked for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AE_CIFAR10_DIR", "/nowhere")
+    content = Path(weights).read_bytes()
+    Path("verification_cpu.json").write_bytes(content)
+    done = run(*(argument.format(here=tmp_path.name) for argument in arguments))
+    (line,) = done.stderr.splitlines()
+    found = "expected a new file or an earlier record, found another file: name a new one"
+    same = "error: --out: expected another file than --checkpoint, found the same: "
+    assert line.startswith(same) or line == f"error: verification_cpu.json: {found}"
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [
+        ("verification_cpu.json", content)
+    ]
+
+
 @pytest.mark.parametrize("command", ["train", "features"])
 def test_a_full_disk_ends_in_one_line(weights, on_data, tmp_path, command):
     folder = tmp_path / "full"
@@ -309,6 +337,42 @@ def test_a_full_disk_ends_in_one_line(weights, on_data, tmp_path, command):
     assert done.returncode == 1
     assert done.stderr.startswith(told) and len(done.stderr.splitlines()) == 1
     assert not any(folder.iterdir())
+
+
+def test_ctrl_c_while_modules_are_imported_is_told_as_at_any_other_time(monkeypatch):
+    class Interrupts:
+        def find_spec(self, name, *_):
+            if name == "ae_core.commands.program":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "ae_core.commands.program", raising=False)
+    monkeypatch.delattr("ae_core.commands.program", raising=False)
+    monkeypatch.setattr("sys.meta_path", [Interrupts(), *sys.meta_path])
+    assert run("data", "info") == Done(130, "", "interrupted\n")
+
+
+def test_the_entry_imports_little_before_it_can_tell_of_ctrl_c():
+    words = (
+        "import sys, ae_core.__main__; print(*{'numpy', 'typer', 'pydantic'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", words], text=True) == "\n"
+
+
+def test_names_that_are_not_utf8_and_a_closed_stderr_lose_nothing(on_data, tmp_path):
+    """From training to classes, with the real streams of a process."""
+    weights, features, out = (tmp_path / os.fsdecode(n) for n in (b"w\xff", b"f\xff", b"r\xff"))
+    calls = [
+        ["train", "--images=2", "--test-images=2", "--out", out, *on_data, "--checkpoint", weights],
+        ["features", weights, features, "--images=20", "--test-images=10", *on_data],
+        ["classify", features, "--engine=scikit-learn", "--classifier=least-squares", "--out", out],
+    ]
+    for call in calls:
+        command = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "ae_core", *call]
+        environment = os.environ | {"PYTHONIOENCODING": "utf8:strict"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=False)
+        assert done.returncode == 0, done.stdout
+    assert rf"record: {tmp_path}/r\udcff" in done.stdout.decode()
+    assert r"f\udcff" in records.load(out).provenance.command
 
 
 def test_ctrl_c_ends_cleanly_and_training_goes_on_later(on_data, tmp_path):

@@ -26,6 +26,7 @@ from ae_core.architecture import Architecture
 from ae_core.cifar10 import CLASSES, Identity
 from ae_core.profiling import profile_operations
 from ae_core.records import Ceilings, ClassificationResult, ClassifierSettings, TrainingSettings
+from ae_core.terminal import watched
 from ae_core.training import train
 from tests import handmade
 from tests.conftest import SMALL
@@ -191,6 +192,14 @@ def test_progress_shows_only_where_someone_watches(monkeypatch, terminal, kernel
     monkeypatch.setattr(progress, "tqdm", lambda **given: options.update(given))
     progress.bar(10, "x")
     assert options["disable"] != shown
+
+
+def test_nobody_watches_a_stderr_that_is_closed(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    assert not watched()
+    with progress.bar(2, "x") as bar:
+        bar.update(2)
 
 
 @pytest.mark.parametrize("times", [(0.4, 0.4), (1e-6, 1e3), (0.41, 0.42)])

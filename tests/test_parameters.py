@@ -25,10 +25,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from pydantic.fields import FieldInfo
 from typer.models import OptionInfo, ParameterInfo
 
-from ae_core import __main__ as command_line
 from ae_core import chapters, cifar10, comparison, machine, parameters, phases
+from ae_core.__main__ import main
 from ae_core.architecture import Architecture
 from ae_core.autoencoder import Autoencoder
+from ae_core.commands import program
 from ae_core.commands.options import declared, kind_of, spelled
 from ae_core.errors import InputError
 from ae_core.features import stratified
@@ -228,17 +229,16 @@ DEFAULTS = chapters.defaults("03_gpu_basic")
 CHECK = 'from ae_core import parameters\nparameters.check("03_gpu_basic")'
 
 
-def names_of(*cells: str) -> dict[str, Any]:
-    """IPython's names after these cells, with the chapter's defaults."""
+def found_after(*cells: str) -> dict[str, Any]:
+    """The parameters that are found after these cells, with the chapter's defaults."""
     names = dict(DEFAULTS)
     for cell in cells:
         exec(cell, names)
-    return names | {"In": ["", "device = 'auto'", *cells, CHECK]}
+    return parameters.parameters_of("03_gpu_basic", names, ["", "device = 'auto'", *cells, CHECK])
 
 
 def test_names_that_papermill_sets_and_the_chapter_lacks_are_refused():
-    names = names_of("# Parameters\nepohs = 3\nsteps = 4\n")
-    (line,) = told("03_gpu_basic", parameters.parameters_of("03_gpu_basic", names))
+    (line,) = told("03_gpu_basic", found_after("# Parameters\nepohs = 3\nsteps = 4\n"))
     assert line.startswith("epohs: no such parameter of 03_gpu_basic; did you mean epochs? it has ")
     assert line.endswith(", ".join(CHAPTERS["03_gpu_basic"].model_fields))
 
@@ -254,8 +254,7 @@ def test_names_that_papermill_sets_and_the_chapter_lacks_are_refused():
     ],
 )
 def test_a_readers_own_names_are_not_papermills(cells):
-    found = parameters.parameters_of("03_gpu_basic", names_of(*cells))
-    assert found.keys() == DEFAULTS.keys()
+    assert found_after(*cells).keys() == DEFAULTS.keys()
 
 
 def test_a_notebook_shows_the_line_and_no_traceback(capsys, monkeypatch):
@@ -267,6 +266,16 @@ def test_a_notebook_shows_the_line_and_no_traceback(capsys, monkeypatch):
     assert capsys.readouterr().out.strip() == line
     shell.user_ns["epochs"] = 1
     assert shell.run_cell(CHECK, store_history=True).success
+
+
+@pytest.mark.parametrize("name", ["In", "_ih", "Out", "get_ipython", "CHAPTERS"])
+def test_a_name_of_ipythons_own_is_refused_like_any_other(capsys, monkeypatch, name):
+    shell = InteractiveShell()
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    shell.user_ns |= DEFAULTS
+    shell.run_cell(f"# Parameters\n{name} = []\n", store_history=True)
+    assert not shell.run_cell(CHECK, store_history=True).success
+    assert f"{name}: no such parameter of 03_gpu_basic; " in capsys.readouterr().out
 
 
 def test_the_check_needs_a_notebook(monkeypatch):
@@ -344,7 +353,7 @@ def test_functions_refuse_it_as_well(dataset, call, line):
 
 def registered() -> dict[tuple[str, ...], Any]:
     """Typer's entry for each command, by its words."""
-    app = command_line.app
+    app = program.app
     groups = [((), app), *(((g.name,), g.typer_instance) for g in app.registered_groups)]
     return {
         (*words, info.name or info.callback.__name__): info
@@ -395,7 +404,7 @@ def without_work():
     with pytest.MonkeyPatch.context() as patch:
         for words, info in registered().items():
             patch.setattr(info, "callback", idle(COMMANDS[words]))
-        patch.setattr(command_line, "app", typer.main.get_command(command_line.app))
+        patch.setattr(program, "app", typer.main.get_command(program.app))
         patch.setattr("warnings.formatwarning", None)
         yield
 
@@ -403,7 +412,7 @@ def without_work():
 def run(arguments: list[str]) -> tuple[int, str]:
     """A command line's exit code, and what it tells on stderr."""
     with contextlib.redirect_stderr(io.StringIO()) as stderr, pytest.raises(SystemExit) as ended:
-        command_line.main(arguments)
+        main(arguments)
     return ended.value.code, stderr.getvalue()
 
 
@@ -478,7 +487,7 @@ def test_a_bad_option_is_told_in_one_line_and_nothing_begins(without_work, words
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_commands_defaults_are_good(without_work, words, place):
     with pytest.raises(WorkBeganError):
-        command_line.main(call(words, place)[0])
+        main(call(words, place)[0])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from ae_core import records
 from ae_core.architecture import Architecture
 from ae_core.commands.output import writable
+from ae_core.errors import InputError
 from ae_core.files import UnwritableError
 from ae_core.records import RecordError, TrainingRecord, TrainingSettings
 from ae_core.training import train
@@ -112,6 +113,21 @@ def test_a_record_is_not_written_over_something_else(record, tmp_path):
             records.save(record, tmp_path / name)
         with pytest.raises(UnwritableError, match=f"found {found}"):
             writable(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"{", b"PAR1", b'{"kind": 1}', b"[1]", b"\xff", b"[" * 9999])
+def test_a_record_takes_the_place_of_a_record_only(record, path, content):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="expected a new file or an earlier record, found another"):
+        records.save(record, path)
+    assert path.read_bytes() == content
+
+
+def test_an_earlier_versions_record_is_replaced(record, path):
+    change(path, "mood", "good")
+    assert records.load(records.save(record, path)) == record
+    path.write_bytes(b"")  # as `mktemp` leaves it
+    assert records.load(records.save(record, path)) == record
 
 
 @pytest.mark.parametrize(

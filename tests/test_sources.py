@@ -19,6 +19,7 @@ import pytest
 
 from ae_core import cifar10, sources, synthetic
 from ae_core.cifar10 import FILES, DataError
+from ae_core.errors import InputError
 from ae_core.files import BusyError, UnwritableError
 from ae_core.sources import DownloadError, find
 from tests.conftest import ROOT
@@ -259,9 +260,22 @@ def test_a_damaged_stand_in_is_found_in_the_cache(empty_cache, monkeypatch):
     batch.write_bytes(content)
     with pytest.raises(DataError, match=r"digest differs.*: remove it.*; AE_CACHE_DIR"):
         sources.synthesize()
+    (batch.parent / cifar10.SYNTHETIC_MARKER).unlink()  # which does not switch the check off
+    with pytest.raises(DataError, match=r"the marker is gone\): remove it.*; AE_CACHE_DIR"):
+        sources.synthesize()
     batch.write_bytes(content[:-1])
     with pytest.raises(DataError, match=r"data_batch_1.bin: .*truncated.*: remove it"):
         sources.synthesize()
+
+
+def test_changed_class_names_are_found_in_the_cache(empty_cache, monkeypatch):
+    monkeypatch.setattr(synthetic, "records", lambda count, seed: np.zeros((count, 3073), np.uint8))
+    names = sources.synthesize().directory / "batches.meta.txt"
+    names.write_text(names.read_text().replace("disc\nring", "ring\ndisc"))
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"or the class names.*: remove it.*; AE_CACHE_DIR"):
+            sources.synthesize()
+        names.unlink(missing_ok=True)
 
 
 def promises_nothing(told):
@@ -275,8 +289,18 @@ def test_a_cache_that_is_a_file_is_told_and_nothing_is_promised(tmp_path, monkey
     (tmp_path / "cache").write_text("")
     monkeypatch.setenv("AE_CACHE_DIR", str(tmp_path / "cache"))
     for open_it in (find, sources.locate, sources.fetch, sources.synthesize):
-        with pytest.raises(ValueError, match=f"{tmp_path}/cache/.*Not a directory.* AE_CACHE_DIR"):
+        told = f"^AE_CACHE_DIR: expected a folder, found a file: {tmp_path}/cache: name another$"
+        with pytest.raises(InputError, match=told):
             open_it()
+
+
+def test_a_cache_in_a_home_that_there_is_not_makes_no_folder_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AE_CACHE_DIR", "~nosuch/cache")
+    for open_it in (find, sources.locate, sources.fetch, sources.synthesize):
+        with pytest.raises(InputError, match=r"^AE_CACHE_DIR: .* no such home folder: ~nosuch/"):
+            open_it()
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_cache_that_can_not_be_written_is_told_and_nothing_is_promised(empty_cache, monkeypatch):

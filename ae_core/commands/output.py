@@ -14,8 +14,8 @@ def describe(dataset: Dataset) -> None:
 
 
 def writable(path: Path) -> Path:
-    """`path`, if a file can be written there: found out before the work, not after."""
-    path = files.for_file(path)
+    """`path`, if a record can be written there: found out before the work, not after."""
+    path = records.for_record(path)
     with files.claimed(path, wait=True):
         return path
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ae_core import sources
+from ae_core import files, sources
 from ae_core.commands.options import (
     DataOption,
     DeviceOption,
@@ -73,6 +73,10 @@ def train(
         graph=graph,
     )
     target = writable(out or records_directory() / f"training_{phase}.json")
+    if checkpoint and files.expanded(checkpoint).resolve() == target.resolve():
+        raise InputError(
+            f"--out: expected another file than --checkpoint, found the same: {target}"
+        )
     existing: Existing = "resume" if resume else "refuse"
     with claimed(checkpoint, existing):
         dataset = sources.find(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,26 +41,29 @@ def verify(
     from ae_core import tables, verification  # noqa: PLC0415
 
     names, passed = selected(phase), True
-    folder = writable((out or records_directory()) / "verification.json").parent
+    folder = out or records_directory()
+    targets = {name: writable(folder / f"verification_{name}.json") for name in names}
+    if "cpu" in names:
+        targets["gradients"] = writable(folder / "gradients_cpu.json")
     dataset = sources.find(data)
     describe(dataset)
 
-    def tell(record: VerificationRecord, file: str) -> bool:
+    def tell(record: VerificationRecord, target: Path) -> bool:
         what = f"{record.phase} on {record.device}"
         print(f"{what}, {record.architecture.parameter_count:,} parameters, {record.images} images")
         print(f"against {record.reference}:")
         print(tables.differences(record.differences).to_string(index=False))
         if record.repeatable is not None:
             print(f"second run: {'the same bits' if record.repeatable else 'OTHER BITS'}")
-        save(record, folder / file)
+        save(record, target)
         return record.passed
 
     if "cpu" in names:
         gradients = verification.verify_gradients(dataset, per_tensor=10, seed=seed)
-        passed &= tell(gradients, "gradients_cpu.json")
+        passed &= tell(gradients, targets["gradients"])
     for record in verification.compare(
         names, dataset, images=images, steps=steps, seed=seed, device=device
     ):
-        passed &= tell(record, f"verification_{record.phase}.json")
+        passed &= tell(record, targets[record.phase])
     print("passed" if passed else "FAILED: see above")
     raise typer.Exit(0 if passed else 1)

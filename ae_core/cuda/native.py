@@ -6,10 +6,11 @@ import atexit
 import ctypes
 import hashlib
 import os
+import signal
 import subprocess
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -38,6 +39,8 @@ SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 KINDS = {"p": "a float32 array", "i": "an int", "l": "an int64", "f": "a float"}
 DIGEST_BYTES = hashlib.sha256().digest_size
 INSTALL = "install g++ anew (Debian: apt install g++), or use an NVIDIA GPU"
+NO_ROOM = (*map(os.strerror, files.FULL), signal.strsignal(signal.SIGXFSZ) or "SIGXFSZ")
+"""What g++ says where it may write no more: an error, or the signal that ended one of its parts."""
 INT_RANGE = range(-(2**31), 2**31)
 
 
@@ -85,12 +88,14 @@ def load(source: KernelSource, folder: Path, sanitizer: str = "") -> Mapping[str
     path = _built(source, folder, sanitizer)
     try:
         library = ctypes.CDLL(str(path))
-    except OSError as error:
+        return {name: _kernel(library, n, name) for n, name in enumerate(source.instantiations)}
+    except (OSError, AttributeError) as error:  # no library, or none of these kernels
+        with suppress(OSError):
+            path.unlink()  # the next run asks g++ again
         raise DeviceError(
             f"{path}: compiled, but can't be loaded ({error}): let {CACHE_VARIABLE} name a folder "
-            f"whose files may be executed"
+            f"whose files may be executed; or {INSTALL}"
         ) from None
-    return {name: _kernel(library, n, name) for n, name in enumerate(source.instantiations)}
 
 
 def _built(source: KernelSource, folder: Path, sanitizer: str) -> Path:
@@ -146,6 +151,8 @@ def _build(
     own(*flags, *tell, "-c", str(RUNTIME / "emulator.cpp"), "-o", runtime)
     own(*flags, *instrument, "-c", entries, "-o", kernels, file=source.file)
     own(*FLAGS, *instrument, "-shared", kernels, runtime, "-o", linked)
+    if files.found_at(linked) != files.FILE:
+        raise DeviceError(f"{_path()}: expected a library, found that it wrote nothing: {INSTALL}")
     content = Path(linked).read_bytes()
     with files.replacing(library) as draft:
         draft.write_bytes(content + hashlib.sha256(content).digest())
@@ -163,8 +170,8 @@ def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = No
         DeviceError: it can't be run, or failed: with its first line that names an error.
         UnwritableError: it found no room.
     """
-    environment = os.environ | ({"TMPDIR": str(drafts)} if drafts else {})
-    compiler = which("g++") or "g++"
+    environment = os.environ | ({"TMPDIR": str(drafts)} if drafts else {}) | {"LC_ALL": "C"}
+    compiler = _path()
     try:
         done = subprocess.run(
             (compiler, *arguments),
@@ -180,13 +187,18 @@ def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = No
     if not done.returncode:
         return done.stdout
     told = compiler_error(done.stderr)
-    if drafts and any(os.strerror(number) in done.stderr for number in files.FULL):
+    if drafts and any(words in done.stderr for words in NO_ROOM):
         raise files.UnwritableError(
             f"{drafts}: can't be written: {told}: make room there, or name another place"
         )
     if file:
         raise DeviceError(f"{file} does not compile: {told}")
     raise DeviceError(f"{compiler}: does not work ({told}): {INSTALL}")
+
+
+def _path() -> str:
+    """The compiler's, as far as there is one."""
+    return which("g++") or "g++"
 
 
 def _is_whole(library: Path) -> bool:

@@ -7,14 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ae_core import machine, phases
+from ae_core import files, machine, phases
 from ae_core.cuda import kernels, native
 from ae_core.cuda.device import open_device
 from ae_core.cuda.emulated import WARP_ORDERS, EmulatedDevice, Event
@@ -222,6 +221,10 @@ class Loud:
             "#!/bin/sh\n[ $1 = --version ] && exit\nexec kill -9 $$\n",
             r"does not work \(it said nothing\): install",
         ),
+        (
+            "#!/bin/sh\nexit 0\n",
+            r"expected a library, found that it wrote nothing: install",
+        ),
     ],
 )
 def test_a_compiler_that_fails_is_told_in_a_line(cache, tmp_path, monkeypatch, words, told):
@@ -252,27 +255,50 @@ def test_where_the_cache_can_not_be_written_each_run_compiles_for_itself(cache, 
 
 
 def test_its_own_libraries_are_gone_when_a_run_ends(cache):
+    """In a folder for temporary files whose path is short enough, however long pytest's own is."""
     cache.parent.write_text("")
     command = [sys.executable, "-c", LOAD + "print(os.listdir(os.environ['TMPDIR']))"]
-    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # a longer one would be passed over
+    with files.scratch() as folder:
+        environment = os.environ | {"TMPDIR": str(folder)}
         done = subprocess.run(
-            command,
-            env=os.environ | {"TMPDIR": short},
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+        )
         assert "ae-draft" in done.stdout
-        assert not any(Path(short).iterdir())
+        assert not any(folder.iterdir())
 
 
-def test_a_full_disk_while_compiling_is_told_as_such(cache, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "words",
+    [
+        'for last; do :; done; echo rubbish > "$last"',
+        # A library, but of no kernels.
+        f'for last; do :; done; echo | {shutil.which("g++")} -xc++ -shared - -o "$last"',
+    ],
+)
+def test_what_is_no_library_is_told_and_never_kept(cache, tmp_path, monkeypatch, words):
+    with monkeypatch.context() as patch:
+        lying = f"#!/bin/sh\n[ $1 = --version ] && exec {shutil.which('g++')} $1\n{words}\n"
+        patch.setenv("PATH", compiler(tmp_path / "bin", lying)["PATH"])
+        for _ in range(2):
+            with pytest.raises(DeviceError, match=r"\.so: compiled, but can't .*install g\+\+"):
+                EmulatedDevice().load(SOURCE)
+            assert not any(cache.iterdir())
+    assert loaded() == "['bias_add']\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "as: error: can't write: No space left on device",
+        "as: error: File size limit exceeded signal terminated program as",
+    ],
+)
+def test_a_full_disk_while_compiling_is_told_as_such(cache, tmp_path, monkeypatch, said):
     """In the cache, and then in the temporary folder as well."""
-    words = """#!/bin/sh
-[ $1 = --version ] && exit
-echo "as: error: can't write: No space left on device" >&2; exit 1
-"""
+    words = f'#!/bin/sh\n[ $1 = --version ] && exit\necho "{said}" >&2; exit 1\n'
     monkeypatch.setenv("PATH", compiler(tmp_path / "bin", words)["PATH"])
     with (
-        pytest.warns(UserWarning, match=rf"^{cache}: .*No space left.* {native.CACHE_VARIABLE}"),
+        pytest.warns(UserWarning, match=rf"^{cache}: .*{said}.* {native.CACHE_VARIABLE}"),
         pytest.raises(UnwritableError, match=r"^/[^:]*: can't be written: as: .*: make room there"),
     ):
         EmulatedDevice().load(SOURCE)
