@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ae_core.errors import InputError
+from ae_core.terminal import watched
 
 SUFFIX = ".ae-draft"
 REPLACED = ".old"
@@ -160,7 +161,13 @@ def claimed(target: str | Path, *, wait: bool = False) -> Iterator[Path]:
         yield drafts
         return
     with naming(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # a file system that has no place for new folders
+            raise UnwritableError(
+                f"{target}: can't be written: no folder can be made at {error.filename}: name "
+                f"another place"
+            ) from error
         sweep(target.parent)
         lock = _locked(drafts, wait)
     _claims[claim] = lock
@@ -312,7 +319,7 @@ def _lock(lock: int, drafts: Path, wait: bool) -> bool:
     except BlockingIOError:
         if not wait:
             return False
-        if sys.stderr.isatty():
+        if watched():
             print(
                 f"{_target(drafts)}: waiting for another process that is writing it",
                 file=sys.stderr,

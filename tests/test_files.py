@@ -392,3 +392,10 @@ def test_a_home_folder_that_nobody_has_is_a_name_like_others(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert files.expanded("~/x") == Path("/home/me/x")
     assert files.expanded("~nosuchuser/x") == Path("~nosuchuser/x")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="a file system of Linux")
+def test_where_no_folder_can_be_made_is_told():
+    told = "^/proc/none/x: can't be written: no folder can be made at /proc/none: name another"
+    with pytest.raises(UnwritableError, match=told), files.replacing("/proc/none/x"):
+        pass
