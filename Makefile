@@ -1,4 +1,4 @@
-# make book                 execute the chapters (quick profile), build the HTML, print the path to open
+# make book                 execute the chapters (quick preset), build the HTML, print the path to open
 # make test                 tests, lint, types
 # make lab                  open the chapters in JupyterLab
 # make edition NAME=h100    measure the chapters on this machine's GPU, to publish in editions/h100
@@ -7,7 +7,7 @@
 # make html EDITION=h100    build the HTML of what is published: no GPU, nothing executed
 
 PYTHON ?= python3
-PROFILE ?= quick
+PRESET ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -25,7 +25,7 @@ READY := $(VENV)/ready-$(EXTRAS)
 .DELETE_ON_ERROR:
 
 book: $(READY)
-	$(BIN)/python -m ae_core book make --profile $(PROFILE)
+	$(BIN)/python -m ae_book make --preset $(PRESET)
 
 test: $(READY)
 	$(BIN)/ruff check .
@@ -35,17 +35,17 @@ test: $(READY)
 
 edition: $(READY)
 	@[ "$(NAME)" ] || { echo "expected a name for the edition: make edition NAME=h100"; exit 1; }
-	$(BIN)/python -m ae_core book execute --edition $(NAME)
+	$(BIN)/python -m ae_book execute --edition $(NAME)
 
 html: $(READY)
 	@[ "$(EDITION)" ] || { echo "expected which edition: make html EDITION=h100"; exit 1; }
-	$(BIN)/python -m ae_core book html --edition $(EDITION)
+	$(BIN)/python -m ae_book html --edition $(EDITION)
 
 browse: $(READY)
 	AE_HTML=_build/html $(BIN)/python -m pytest $(PARALLEL) tests/browser
 
 pdf zip: $(READY)
-	$(BIN)/python -m ae_core book $@
+	$(BIN)/python -m ae_book $@
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=book

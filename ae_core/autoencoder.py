@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ae_core.architecture import MINI, Architecture
-from ae_core.cuda.device import KernelDevice
-from ae_core.device import Array, Device
+from ae_core.devices.device import Array, Device
+from ae_core.devices.kernel_device import KernelDevice
 from ae_core.errors import InputError
-from ae_core.layers import Conv2D, Input, Layer, MaxPool2D, ReLU, UpSample2D
 from ae_core.phases import Operations
+from ae_core.phases.layers import Conv2D, Input, Layer, MaxPool2D, ReLU, UpSample2D
 
 HostArray = npt.NDArray[Any]
 

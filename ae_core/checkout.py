@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-CODE = ("ae_core", "kernels", "book")
+CODE = ("ae_core", "ae_book", "kernels", "book")
 """What a result depends on."""
 
 

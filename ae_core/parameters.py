@@ -1,16 +1,15 @@
-"""What the parameters of chapters and the options of commands may be.
+"""What the options of commands, the settings of runs and the parameters of chapters may be.
 
-Each is declared once, by name: a type with its range or its choices. A chapter's class lists its
-parameters; records and the command line use the same types. An error is one line that names the
-parameter, what was expected and what was found.
+Each is declared once, by name: a type with its range or its choices. Records, the command line and
+the book's chapters use the same types. An error is one line that names the parameter, what was
+expected and what was found.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -18,25 +17,21 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
-    model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ae_core import machine
-from ae_core.cifar10 import refuse_archive
-from ae_core.cuda.device import Choice
+from ae_core.data.cifar10 import refuse_archive
+from ae_core.devices.kernel_device import Choice
 from ae_core.errors import InputError
 from ae_core.files import DANGLING, FILE, FOLDER, NOTHING, expanded, found_at
 
 MOST = 1_000_000
 """Epochs, steps and seconds: more than anybody waits for, and few enough to count with."""
-INJECTED = "# Parameters"
-"""The first line of the cell that papermill adds with the given parameters."""
 SHOWN = reprlib.Repr()
 SHOWN.maxstring = SHOWN.maxother = SHOWN.maxlong = 60
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -49,7 +44,7 @@ class ParameterError(InputError):
 # --- what is checked beyond type and range -------------------------------------------------------
 
 
-def _folder(path: str) -> str:
+def folder(path: str) -> str:
     _refuse_other_than(path, "an existing folder", FOLDER)
     return path
 
@@ -61,13 +56,7 @@ def _file(path: str) -> str:
 
 def _data(path: str) -> str:
     refuse_archive(path)
-    return _folder(path)
-
-
-def _executed(path: str) -> str:
-    if not any(expanded(_folder(path)).glob("*/records")):
-        raise ValueError(f"expected a folder of executed chapters, found none in it: {shown(path)}")
-    return path
+    return folder(path)
 
 
 def _named(path: str) -> str:
@@ -100,16 +89,6 @@ def _refuse_other_than(path: str | Path, wanted: str, *things: str) -> None:
         raise ValueError(f"expected {wanted}, found {found}: {shown(str(path))}")
 
 
-def _published(edition: str) -> str:
-    from ae_core import runs  # noqa: PLC0415
-
-    there = [run.name for run in runs.editions()]
-    if edition not in there:
-        names = ", ".join(there) or "none is there"
-        raise ValueError(f"expected a published edition ({names}), found {shown(edition)}")
-    return edition
-
-
 def _available_device(device: str) -> str:
     if device == "cuda" and not machine.gpu():
         raise ValueError("expected an NVIDIA GPU for 'cuda', found none: choose auto")
@@ -117,14 +96,14 @@ def _available_device(device: str) -> str:
 
 
 def _available_engine(engine: str) -> str:
-    from ae_core.engines import lacking  # noqa: PLC0415
+    from ae_core.classifying.engines import lacking  # noqa: PLC0415
 
     if engine == "rapids" and (missing := lacking()):
         raise ValueError(f"expected auto or scikit-learn, found 'rapids', which needs {missing}")
     return engine
 
 
-def _or_none(check: Callable[[str], str]) -> AfterValidator:
+def or_none(check: Callable[[str], str]) -> AfterValidator:
     """An empty text stands for the default."""
     return AfterValidator(lambda text: text and check(text))
 
@@ -170,21 +149,14 @@ EngineChoice = Annotated[
 FileFormat = Literal["parquet", "csv"]
 Peer = Literal["torch"]
 
-_PATH = Field(strict=True, description="the path of a folder or file, as text")
-Folder = Annotated[str, _PATH, AfterValidator(_folder)]
-File = Annotated[str, _PATH, AfterValidator(_file)]
+PATH = Field(strict=True, description="the path of a folder or file, as text")
+Folder = Annotated[str, PATH, AfterValidator(folder)]
+File = Annotated[str, PATH, AfterValidator(_file)]
 NewFolder = Annotated[Path, BeforeValidator(_named), AfterValidator(_new_folder)]
 NewFile = Annotated[Path, BeforeValidator(_named), AfterValidator(_new_file)]
-GivenData = Annotated[str, _PATH, AfterValidator(_data)]
-DataFolder = Annotated[str, _PATH, _or_none(_data)]
-CheckpointFile = Annotated[str, _PATH, _or_none(_file)]
-ExecutedFolder = Annotated[str, _PATH, _or_none(_executed)]
-_NAME = Field(strict=True, description="the name of a published edition, as text")
-NewEdition = Annotated[
-    str, Field(pattern=r"^\w[\w.-]*$", description="a name of letters and digits")
-]
-PublishedEdition = Annotated[str, _NAME, AfterValidator(_published)]
-Edition = Annotated[str, _NAME, _or_none(_published)]
+GivenData = Annotated[str, PATH, AfterValidator(_data)]
+DataFolder = Annotated[str, PATH, or_none(_data)]
+CheckpointFile = Annotated[str, PATH, or_none(_file)]
 
 
 def batch_within_images(settings: Any) -> Any:
@@ -196,169 +168,25 @@ def batch_within_images(settings: Any) -> Any:
     return settings
 
 
-# --- the chapters --------------------------------------------------------------------------------
-
-
-class Parameters(BaseModel):
-    """A chapter's parameters; their defaults stand in its cell."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Problem(Parameters):
-    """Of `01_problem`."""
-
-    data: DataFolder
-    per_class: PerClass
-
-
-class CpuBaseline(Parameters):
-    """Of `02_cpu_baseline`."""
-
-    epochs: Epochs
-    images: TrainingImages
-    test_images: SomeTestImages
-    learning_rate: LearningRate
-    seed: Seed
-    plain_steps: Steps
-    parallel_steps: Steps
-    budget: Budget
-    data: DataFolder
-
-
-class CudaPhase(Parameters):
-    """Of `03_gpu_basic` and `04_gpu_v1`."""
-
-    device: Device
-    seconds: Duration
-    images: TrainingImages
-    epochs: Epochs
-    test_images: SomeTestImages
-    learning_rate: LearningRate
-    seed: Seed
-    checked_images: CheckedImages
-    checked_steps: CheckedSteps
-    steps: Steps
-    data: DataFolder
-
-
-class LastCudaPhase(CudaPhase):
-    """Of `05_gpu_v2`."""
-
-    budget: Budget
-
-
-class Svm(Parameters):
-    """Of `06_svm`."""
-
-    images: ClassifiedImages
-    test_images: ClassifiedTestImages
-    epochs: Epochs
-    batch_size: BatchSize
-    learning_rate: LearningRate
-    initial_scale: InitialScale
-    report_epochs: ReportEpochs
-    encoders: Encoders
-    untrained: Encoders
-    C: Cost
-    gamma: Gamma
-    search: Search
-    timed: Timed
-    compared: Compared
-    checkpoint: CheckpointFile
-    engine: EngineChoice
-    device: EncodingDevice
-    data: DataFolder
-
-    _batch = model_validator(mode="after")(batch_within_images)
-
-
-class Performance(Parameters):
-    """Of `07_performance`."""
-
-    edition: Edition
-    executed: ExecutedFolder
-
-
-class Analysis(Parameters):
-    """Of the chapters that only read what others measured."""
-
-    executed: ExecutedFolder
-
-
-CHAPTERS: dict[str, type[Parameters]] = {
-    "01_problem": Problem,
-    "02_cpu_baseline": CpuBaseline,
-    "03_gpu_basic": CudaPhase,
-    "04_gpu_v1": CudaPhase,
-    "05_gpu_v2": LastCudaPhase,
-    "06_svm": Svm,
-    "07_performance": Performance,
-    "08_claims": Analysis,
-    "09_lessons": Analysis,
-    "10_next": Analysis,
-}
-
-
-def check(chapter: str) -> None:
-    """Refuse the parameters of the notebook that is running, if its chapter can't use them.
-
-    Also refuses names that papermill was given and the chapter does not have. Papermill only warns
-    of them, and the chapter would run with its defaults.
-
-    Raises:
-        ParameterError: a line for each that is wrong.
-    """
-    from IPython import get_ipython  # noqa: PLC0415
-
-    shell = get_ipython()
-    if shell is None:
-        raise ParameterError(f"check: expected {chapter} to run in Jupyter, found no notebook")
-    cells = shell.history_manager.input_hist_raw  # not `In`, a name that papermill may be given
-    refuse(chapter, parameters_of(chapter, shell.user_ns, cells))
-
-
-def parameters_of(
-    chapter: str, namespace: Mapping[str, Any], cells: Sequence[str]
-) -> dict[str, Any]:
-    """Of a notebook's names, the chapter's parameters, and what papermill's cell set besides.
-
-    Args:
-        chapter: whose parameters.
-        namespace: IPython's.
-        cells: the source of each executed cell: the last is the one that asks, and only the one
-            before it can be papermill's.
-    """
-    before = cells[-2] if len(cells) > 1 else ""
-    injected = _assigned(before) if before.startswith(INJECTED) else set()
-    names = [*CHAPTERS[chapter].model_fields, *sorted(injected)]
-    return {name: namespace[name] for name in names if name in namespace}
-
-
-def refuse(chapter: str, values: Mapping[str, Any]) -> None:
-    """Refuse a chapter's parameters that it can't use.
-
-    Raises:
-        ParameterError: a line for each that is wrong.
-    """
-    kind = CHAPTERS[chapter]
-    try:
-        kind.model_validate(dict(values))
-    except ValidationError as error:
-        lines = [_line(kind, each, chapter) for each in error.errors(include_url=False)]
-        raise ParameterError("\n".join(lines)) from None
-
-
 def validated(kind: type[Kind], **values: Any) -> Kind:
     """Settings made from values that belong together.
 
     Raises:
         ParameterError: a line for each that is wrong.
     """
+    return validate(kind, values, kind.__name__)
+
+
+def validate(kind: type[Kind], values: Mapping[str, Any], owner: str) -> Kind:
+    """Likewise; `owner` is what an error calls them.
+
+    Raises:
+        ParameterError: a line for each that is wrong.
+    """
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(dict(values))
     except ValidationError as error:
-        lines = [_line(kind, each, kind.__name__) for each in error.errors(include_url=False)]
+        lines = [_line(kind, each, owner) for each in error.errors(include_url=False)]
         raise ParameterError("\n".join(lines)) from None
 
 
@@ -452,13 +280,3 @@ def _typed(text: str) -> str:
 def _limit(field: FieldInfo, name: str) -> str | None:
     found = next((getattr(m, name) for m in field.metadata if hasattr(m, name)), None)
     return f"{found:,}" if isinstance(found, int) else found and f"{found:g}"
-
-
-def _assigned(source: str) -> set[str]:
-    """The names that a cell of assignments sets."""
-    try:
-        statements = ast.parse(source).body
-    except SyntaxError:  # a reader's cell, with a magic in it
-        return set()
-    nodes = (node for statement in statements for node in ast.walk(statement))
-    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ae_core import chapters, cifar10, parameters, sources
+from ae_book.making import chapters, parameters
 from ae_core.architecture import Architecture
-from tests import small_book as small
+from ae_core.data import cifar10, locate
+from tests.ae_book import small_book as small
 
 ROOT = Path(__file__).resolve().parents[1]
 collect_ignore = [] if "AE_HTML" in os.environ else ["browser"]  # make browse names the HTML
@@ -23,14 +24,14 @@ SMALL = Architecture(channels=3, height=8, width=8, filters=(6, 4, 4, 6))
 def private_cache(tmp_path_factory: pytest.TempPathFactory):
     """Tests never see or change the user's data, and never download."""
     os.environ["AE_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
-    for name in (sources.DIRECTORY_VARIABLE, "AE_RECORDS_DIR", "AE_COMMAND", "AE_BOOK"):
+    for name in (locate.DIRECTORY_VARIABLE, "AE_RECORDS_DIR", "AE_COMMAND", "AE_BOOK"):
         os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
 def dataset(private_cache: None) -> cifar10.Dataset:
     """The synthetic stand-in: full size, made once."""
-    return sources.synthesize()
+    return locate.synthesize()
 
 
 @pytest.fixture
@@ -71,5 +72,5 @@ def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: cifar10
     monkeypatch.setattr(chapters, "root", lambda: root)
     monkeypatch.setattr(parameters, "CHAPTERS", small.DECLARED)
     monkeypatch.setattr(chapters, "kernels_directory", lambda: root / "kernels")
-    monkeypatch.setenv(sources.DIRECTORY_VARIABLE, str(dataset.directory))
+    monkeypatch.setenv(locate.DIRECTORY_VARIABLE, str(dataset.directory))
     return root

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from ae_core.architecture import Architecture
-from ae_core.cifar10 import Identity
-from ae_core.device import Memory
+from ae_core.data.cifar10 import Identity
+from ae_core.devices.device import Memory
 from ae_core.machine import Gpu
-from ae_core.provenance import Provenance
 from ae_core.records import (
     BenchmarkRecord,
     Ceilings,
@@ -19,6 +18,7 @@ from ae_core.records import (
     TrainingRecord,
     TrainingSettings,
 )
+from ae_core.records.provenance import Provenance
 
 CPU, CARD, EMULATOR = "Some CPU", "Some GPU", "emulator on Some CPU"
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from ae_core import files, sources
+from ae_core import files
 from ae_core.commands.options import DataOption, DeviceOption, OutOption, PhaseName
 from ae_core.commands.output import describe, save, writable
+from ae_core.data import locate
 from ae_core.parameters import (
     BatchSize,
     ClassifiedImages,
@@ -23,8 +24,8 @@ from ae_core.parameters import (
     NewFolder,
 )
 from ae_core.phases import PHASES
-from ae_core.provenance import records_directory
 from ae_core.records import Classifier, ClassifierSettings
+from ae_core.records.provenance import records_directory
 
 
 def features(
@@ -47,15 +48,15 @@ def features(
     data: DataOption = None,
 ) -> None:
     """Encode images into files of features: 8,192 numbers an image, 1.6 GB in memory for all."""
-    from ae_core import training  # noqa: PLC0415
-    from ae_core.feature_files import SplitName  # noqa: PLC0415
-    from ae_core.features import extract, stratified  # noqa: PLC0415
+    from ae_core.classifying.feature_files import SplitName  # noqa: PLC0415
+    from ae_core.classifying.features import extract, stratified  # noqa: PLC0415
+    from ae_core.training import loop  # noqa: PLC0415
 
     splits: dict[SplitName, int] = {"train": images, "test": test_images}
     paths = {s: files.for_file(directory / f"{s}.{file_format}") for s in splits}
-    dataset = sources.find(data)
+    dataset = locate.find(data)
     describe(dataset)
-    autoencoder, _ = training.restore(checkpoint, phase=phase, device=device, batch_size=batch_size)
+    autoencoder, _ = loop.restore(checkpoint, phase=phase, device=device, batch_size=batch_size)
     with files.claimed(paths["train"]), files.claimed(paths["test"]):
         for split, count in splits.items():
             rows = stratified(getattr(dataset, split).labels, count)
@@ -80,7 +81,8 @@ def classify(
     out: OutOption = None,
 ) -> None:
     """Classify images from their features: a scaler, an RBF classifier, and its test accuracy."""
-    from ae_core import classification, tables  # noqa: PLC0415
+    from ae_core.classifying import classification  # noqa: PLC0415
+    from ae_core.commands import tables  # noqa: PLC0415
 
     settings = ClassifierSettings(classifier=classifier, C=cost, gamma=gamma)
     target = writable(out or records_directory() / f"classification_{classifier}.json")

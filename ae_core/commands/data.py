@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from ae_core import sources
 from ae_core.commands.options import DataOption, declared
 from ae_core.commands.output import describe
+from ae_core.data import locate
 from ae_core.parameters import NewFolder, Seed
 
 app = typer.Typer(no_args_is_help=True, help="Find, fetch or synthesise CIFAR-10.")
@@ -17,14 +17,14 @@ app = typer.Typer(no_args_is_help=True, help="Find, fetch or synthesise CIFAR-10
 @app.command()
 def fetch() -> None:
     """Download the official binary archive (162 MiB) into the cache, and check it."""
-    describe(sources.fetch())
+    describe(locate.fetch())
 
 
 @app.command()
 @declared
 def info(data: DataOption = None) -> None:
     """Say which data is here, and what it really is. Downloads and writes nothing."""
-    dataset = sources.locate(data)
+    dataset = locate.locate(data)
     if dataset:
         describe(dataset)
     else:
@@ -38,4 +38,4 @@ def synthesize(
     seed: Annotated[Seed, typer.Option(help="Other seeds, other images.")] = 0,
 ) -> None:
     """Write the synthetic stand-in in CIFAR-10's binary layout."""
-    describe(sources.synthesize(directory, seed))
+    describe(locate.synthesize(directory, seed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ae_core import files, records
-from ae_core.cifar10 import Dataset
+from ae_core.data.cifar10 import Dataset
 
 
 def describe(dataset: Dataset) -> None:

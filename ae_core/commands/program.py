@@ -1,58 +1,15 @@
-"""The command line: data, train, features, classify, verify, profile, bench, book."""
+"""The command line: data, train, features, classify, verify, profile, bench."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from typing import Any
-
-import typer
-from typer.core import TyperGroup
-
-from ae_core import terminal
-from ae_core.commands import book, data
+from ae_core.commands import data, typed
 from ae_core.commands.classification import classify, features
 from ae_core.commands.options import declared
 from ae_core.commands.timing import bench, profile
 from ae_core.commands.training import train
 from ae_core.commands.verification import verify
 
-
-class Commands(TyperGroup):
-    """The commands; Ctrl-C ends any of them with a line, and exit code 130."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run one."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            terminal.tell_interrupted(interrupt)
-            raise
-
-
-app = typer.Typer(
-    cls=Commands,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help=__doc__,
-)
+app = typed.program(__doc__)
 app.add_typer(data.app, name="data")
 for command in (train, features, classify, verify, profile, bench):
     app.command()(declared(command))
-app.add_typer(book.app, name="book")
-
-
-UsageError: Any = typer.BadParameter.__base__
-"""Of Click, which newer releases of Typer bring along under a name of their own."""
-
-
-def run(arguments: Sequence[str] | None = None) -> Any:
-    """Run a command; its exit code. A command line that can't be understood is told in a line."""
-    try:
-        return app(arguments, standalone_mode=False)
-    except UsageError as error:
-        told = error.format_message()
-        if told:  # else a group was called without a command, and its help was printed
-            print(f"error: {told}", file=sys.stderr)
-        return error.exit_code

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ae_core import sources
 from ae_core.commands.options import (
     DataOption,
     DeviceOption,
@@ -16,9 +15,10 @@ from ae_core.commands.options import (
     selected,
 )
 from ae_core.commands.output import save, writable
+from ae_core.data import locate
 from ae_core.parameters import BatchSize, Budget, Peer, Steps
 from ae_core.phases import PHASES
-from ae_core.provenance import records_directory
+from ae_core.records.provenance import records_directory
 
 
 def profile(
@@ -33,12 +33,13 @@ def profile(
 
     On the emulator a small network is profiled, and only the counts mean something.
     """
-    from ae_core import profiling, tables  # noqa: PLC0415
+    from ae_core.commands import tables  # noqa: PLC0415
+    from ae_core.measuring import profiling  # noqa: PLC0415
 
     target = writable(out or records_directory() / f"profile_{phase}.json")
     record = profiling.profile_operations(
         phase,
-        sources.find(data),
+        locate.find(data),
         images=max(16, batch_size),
         steps=steps,
         device=device,
@@ -69,7 +70,8 @@ def bench(
 
     `cpu` selects both CPU phases; `all` selects CUDA phases only where there is a GPU.
     """
-    from ae_core import benchmark, tables  # noqa: PLC0415
+    from ae_core.commands import tables  # noqa: PLC0415
+    from ae_core.measuring import benchmark  # noqa: PLC0415
 
     names = ["cpu", "cpu-parallel"] if phase == "cpu" else selected(phase)
     if phase == "all":
@@ -79,7 +81,7 @@ def bench(
     target = writable(out or records_directory() / f"benchmark_{phase}.json")
     record = benchmark.benchmark(
         names,
-        sources.find(data),
+        locate.find(data),
         batch_size=batch_size,
         steps=steps,
         budget=budget,

@@ -6,15 +6,10 @@ from typing import Annotated
 
 import typer
 
-from ae_core import files, sources
-from ae_core.commands.options import (
-    DataOption,
-    DeviceOption,
-    OutOption,
-    PhaseOption,
-    SeedOption,
-)
+from ae_core import files
+from ae_core.commands.options import DataOption, DeviceOption, OutOption, PhaseOption, SeedOption
 from ae_core.commands.output import describe, save, writable
+from ae_core.data import locate
 from ae_core.errors import InputError
 from ae_core.parameters import (
     BatchSize,
@@ -26,8 +21,8 @@ from ae_core.parameters import (
     TrainingImages,
     validated,
 )
-from ae_core.provenance import records_directory
 from ae_core.records import EpochResult, TrainingRecord, TrainingSettings
+from ae_core.records.provenance import records_directory
 
 
 def train(
@@ -55,8 +50,8 @@ def train(
     out: OutOption = None,
 ) -> None:
     """Train the autoencoder, look at test images, and write a record."""
-    from ae_core.training import Existing, claimed  # noqa: PLC0415
-    from ae_core.training import train as run  # noqa: PLC0415
+    from ae_core.training.loop import Existing, claimed  # noqa: PLC0415
+    from ae_core.training.loop import train as run  # noqa: PLC0415
 
     if resume and not checkpoint:
         raise InputError("--resume: expected --checkpoint with the file to go on from")
@@ -79,7 +74,7 @@ def train(
         )
     existing: Existing = "resume" if resume else "refuse"
     with claimed(checkpoint, existing):
-        dataset = sources.find(data)
+        dataset = locate.find(data)
         describe(dataset)
         _, record = run(
             settings,

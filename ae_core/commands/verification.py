@@ -7,18 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ae_core import sources
-from ae_core.commands.options import (
-    DataOption,
-    DeviceOption,
-    PhasesOption,
-    SeedOption,
-    selected,
-)
+from ae_core.commands.options import DataOption, DeviceOption, PhasesOption, SeedOption, selected
 from ae_core.commands.output import describe, save, writable
+from ae_core.data import locate
 from ae_core.parameters import CheckedImages, CheckedSteps, NewFolder
-from ae_core.provenance import records_directory
 from ae_core.records import VerificationRecord
+from ae_core.records.provenance import records_directory
 
 
 def verify(
@@ -38,14 +32,15 @@ def verify(
     Each phase runs twice and must come to the same bits. On the emulator a small network does.
     Prints the differences of every tensor; exits with 1 if one is beyond its tolerance.
     """
-    from ae_core import tables, verification  # noqa: PLC0415
+    from ae_core.commands import tables  # noqa: PLC0415
+    from ae_core.measuring import verification  # noqa: PLC0415
 
     names, passed = selected(phase), True
     folder = out or records_directory()
     targets = {name: writable(folder / f"verification_{name}.json") for name in names}
     if "cpu" in names:
         targets["gradients"] = writable(folder / "gradients_cpu.json")
-    dataset = sources.find(data)
+    dataset = locate.find(data)
     describe(dataset)
 
     def tell(record: VerificationRecord, target: Path) -> bool:

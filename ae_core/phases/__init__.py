@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-from ae_core.cuda.device import KernelDevice, open_device
-from ae_core.device import Array, Device
+from ae_core.devices.device import Array, Device
+from ae_core.devices.kernel_device import KernelDevice, open_device
 from ae_core.errors import InputError
 
 
@@ -97,9 +97,9 @@ PHASES = {
         cuda=True,
         options={"planes_per_launch": None},
     ),
-    "gpu-v1": Phase("ae_core.phases.gpu_batched", "GpuBatched", "GPU v1, batched", cuda=True),
+    "gpu-v1": Phase("ae_core.phases.gpu_v1_batched", "GpuBatched", "GPU v1, batched", cuda=True),
     "gpu-v2": Phase(
-        "ae_core.phases.gpu_implicit_gemm", "GpuImplicitGemm", "GPU v2, implicit GEMM", cuda=True
+        "ae_core.phases.gpu_v2_implicit_gemm", "GpuImplicitGemm", "GPU v2, implicit GEMM", cuda=True
     ),
 }
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ae_core import files
+from ae_core.data.locate import cache_directory
 from ae_core.errors import InputError
-from ae_core.sources import cache_directory
 
 COUNT_VARIABLE = "NUMBA_NUM_THREADS"
 LAYER_VARIABLES = ("NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY")

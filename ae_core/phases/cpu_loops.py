@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ae_core.device import Array, Host
+from ae_core.devices.device import Array, Host
 from ae_core.phases.compiled import compiled, prange
 
 

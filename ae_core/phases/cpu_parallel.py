@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ae_core.device import Array, Host
+from ae_core.devices.device import Array, Host
 from ae_core.phases import cpu_loops
 from ae_core.phases.compiled import compiled_parallel, prange, start_threads
 from ae_core.phases.fixed_order import LANES, fma, nine_sums

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ae_core.cuda.device import KernelDevice
-from ae_core.cuda.kernels import KernelSource
-from ae_core.device import Array
+from ae_core.devices.device import Array
+from ae_core.devices.kernel_device import KernelDevice
+from ae_core.devices.kernels import KernelSource
 from ae_core.phases.gpu_elementwise import GpuElementwise, blocks
 
 TILE = 16

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
-from ae_core.cuda.device import Argument, KernelDevice
-from ae_core.cuda.kernels import KernelSource
-from ae_core.device import Array
+from ae_core.devices.device import Array
+from ae_core.devices.kernel_device import Argument, KernelDevice
+from ae_core.devices.kernels import KernelSource
 
 THREADS = 256
 REDUCTION_THREADS = 1024

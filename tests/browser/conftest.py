@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ae_core import browser
+from ae_book.site import browser
 from ae_core.errors import InputError
 from tests.browser.inspection import Inspected
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ae_core import browser
+from ae_book.site import browser
 from ae_core.errors import InputError
 from tests.browser.inspection import Theirs
 

@@ -7,7 +7,8 @@ import io
 import pytest
 from pypdf import PdfReader
 
-from ae_core import chapters, printing
+from ae_book.making import chapters
+from ae_book.site import printing
 
 PAGE = "<!doctype html><html lang='en'><head><link rel='stylesheet' href='../_static/p.css'></head><body><nav>menu</nav><article>{}</article></body></html>"
 INDEX = "<nav class='runs'><a>Here</a><a aria-current='page'>There <small>a card</small></a></nav><section id='top'><h1>The title</h1><p>See <a href='b.html#part'>a part</a>.</p></section>"

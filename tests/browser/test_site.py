@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from ae_core import printing
+from ae_book.site import printing
 from tests.browser import test_every_page
 from tests.browser.inspection import Inspected
 

@@ -1,0 +1,1 @@
+"""All phases side by side, from the records of a run."""

@@ -1,0 +1,1 @@
+"""Chapters: their sources, their parameters, what they depend on, and their execution."""

@@ -1,0 +1,1 @@
+"""The student report's figures beside this book's."""

@@ -1,0 +1,191 @@
+"""Tables of the chapters, as data frames made from records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pandas as pd
+
+from ae_core.architecture import KERNEL, Architecture
+from ae_core.commands.tables import (
+    benchmark,
+    classification,
+    differences,
+    operation_times,
+    operations,
+    profile,
+)
+from ae_core.numbers import digits
+from ae_core.phases import title
+from ae_core.records import (
+    ClassifierSettings,
+    FormatTime,
+    KernelsRecord,
+    ProfileRecord,
+    TrainingRecord,
+)
+
+__all__ = [
+    "benchmark",
+    "classification",
+    "compared",
+    "differences",
+    "epochs",
+    "formats",
+    "im2col",
+    "kernels",
+    "launches",
+    "markdown",
+    "network",
+    "operations",
+    "profile",
+    "searched",
+    "varying",
+]
+"""With the tables that commands print as well."""
+
+
+def markdown(frame: pd.DataFrame) -> list[str]:
+    """A frame as lines of a Markdown table: the first column to the left, the others right."""
+    alignment = ["---", *["--:"] * (len(frame.columns) - 1)]
+    rows = [frame.columns, alignment, *frame.to_numpy()]
+    return ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+
+
+def network(architecture: Architecture) -> pd.DataFrame:
+    """One row a layer: shapes, parameters, and the forward pass's arithmetic."""
+    forward = {
+        cost.layer: cost.flops
+        for cost in architecture.costs()
+        if cost.operation == "conv2d_forward"
+    }
+    rows = [
+        {
+            "layer": layer.name,
+            "output (C x H x W)": " x ".join(map(str, layer.output)),
+            "parameters": f"{layer.parameter_count:,}" if layer.parameter_count else "",
+            "MFLOP per image": f"{forward[layer.name] / 1e6:.1f}" if layer.name in forward else "",
+        }
+        for layer in architecture.layers
+    ]
+    total = {
+        "layer": "all",
+        "output (C x H x W)": "",
+        "parameters": f"{architecture.parameter_count:,}",
+        "MFLOP per image": f"{sum(forward.values()) / 1e6:.1f}",
+    }
+    return pd.DataFrame([*rows, total])
+
+
+def launches(records: Iterable[ProfileRecord]) -> pd.DataFrame:
+    """One row an operation, a column a phase: kernels launched in a step; the last row adds up."""
+    counts: dict[str, Counter[str]] = {}
+    for record in records:
+        count: Counter[str] = Counter()
+        counts[title(record.phase)] = count
+        for operation in record.operations:
+            count[operation.operation] += operation.launches
+    frame = pd.DataFrame(counts)
+    frame.loc["all"] = frame.sum()
+    columns = {name: frame[name].map("{:,}".format) for name in frame}
+    return pd.DataFrame({"operation": frame.index, **columns})
+
+
+def im2col(architecture: Architecture, batch: int = 1) -> pd.DataFrame:
+    """One row a convolution: what its input takes, and what im2col would write for it, in MB."""
+    rows = []
+    for layer in architecture.layers:
+        if layer.kind == "conv":
+            channels, height, width = layer.input
+            plane = 4 * batch * channels * height * width / 1e6
+            rows.append({"layer": layer.name, "input": plane, "im2col": KERNEL**2 * plane})
+    frame = pd.DataFrame(rows)
+    total = {"layer": "all", "input": frame["input"].sum(), "im2col": frame["im2col"].sum()}
+    frame = pd.concat([frame, pd.DataFrame([total])])
+    return frame.assign(**{k: frame[k].map("{:.2f} MB".format) for k in ("input", "im2col")})
+
+
+def kernels(record: KernelsRecord) -> pd.DataFrame:
+    """One row a launch that Nsight Compute looked at."""
+    return pd.DataFrame(
+        {
+            "kernel": k.kernel,
+            "grid": k.grid,
+            "us": digits(1e6 * k.seconds),
+            "occupancy": f"{k.occupancy:.0%}",
+            "arithmetic": f"{k.arithmetic:.0%}",
+            "memory": f"{k.memory_traffic:.0%}",
+            "registers": k.registers,
+        }
+        for k in record.kernels
+    )
+
+
+def compared(before: ProfileRecord, after: ProfileRecord, by_layer: bool = False) -> pd.DataFrame:
+    """One row an operation (or a convolution of a layer): microseconds before and after, and ratio.
+
+    The step's row has the whole steps, with gaps.
+    """
+    frames = []
+    for record in (before, after):
+        frame = operation_times(record)
+        if by_layer:
+            frame = frame[frame["operation"].str.startswith("conv2d")]
+            frame = frame.assign(operation=frame["layer"] + "." + frame["operation"])
+        times = frame.groupby("operation", sort=False)["median"].sum()
+        times["step"] = record.step.median
+        frames.append(1e6 * times)
+    old, new = frames
+    return pd.DataFrame(
+        {
+            "operation": old.index,
+            f"{title(before.phase)}, us": [digits(t) for t in old],
+            f"{title(after.phase)}, us": [digits(t) for t in new],
+            "ratio": [digits(ratio) for ratio in old / new],
+        }
+    )
+
+
+def epochs(record: TrainingRecord, with_seconds: bool = True) -> pd.DataFrame:
+    """One row an epoch: loss, images, and seconds where they mean something."""
+    frame = pd.DataFrame(
+        {
+            "epoch": e.epoch,
+            "loss": f"{e.loss:.5f}",
+            "images": f"{e.images:,}",
+            "seconds": f"{e.seconds:.1f}",
+        }
+        for e in record.epochs
+    )
+    return frame if with_seconds else frame.drop(columns="seconds")
+
+
+def varying(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns in which rows differ, and the accuracy: what is all alike, the text can say."""
+    return frame[[c for c in frame if c == "test accuracy" or frame[c].nunique() > 1]]
+
+
+def formats(found: Iterable[FormatTime]) -> pd.DataFrame:
+    """One row a file format: what a thousand images' features cost."""
+    return pd.DataFrame(
+        {
+            "format": f.suffix.removeprefix("."),
+            "images": f"{f.images:,}",
+            "MB": f"{f.bytes / 1e6:.1f}",
+            "bytes per number": f"{f.bytes / (f.images * f.features):.2f}",
+            "write, s": digits(f.write_seconds),
+            "read, s": digits(f.read_seconds),
+        }
+        for f in found
+    )
+
+
+def searched(tried: Iterable[tuple[ClassifierSettings, float]]) -> pd.DataFrame:
+    """One row a C, one column a gamma: accuracy on what was held out."""
+    frame = pd.DataFrame(
+        {"C": s.C, "gamma": s.gamma, "share": f"{100 * share:.1f} %"} for s, share in tried
+    )
+    wide = frame.pivot(index="C", columns="gamma", values="share")
+    wide.columns = pd.Index([f"gamma = {gamma:g} of scale" for gamma in wide.columns])
+    return wide.rename(index="{:g}".format).reset_index()

@@ -1,0 +1,1 @@
+"""The HTML: built, checked, printed, opened in Colab."""

@@ -1,0 +1,1 @@
+"""Extensions that build the HTML."""

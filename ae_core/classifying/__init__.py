@@ -1,0 +1,1 @@
+"""From the encoder's features to classes."""

@@ -1,0 +1,156 @@
+"""Tables that commands print, as data frames made from records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from ae_core.numbers import digits, percent
+from ae_core.phases import title
+from ae_core.records import (
+    IMAGES_PER_EPOCH,
+    BenchmarkRecord,
+    ClassificationRecord,
+    ClassificationResult,
+    Difference,
+    ProfileRecord,
+    StepTime,
+)
+
+CLASSIFIERS = {
+    "svc": "RBF SVC",
+    "library-svc": "RBF SVC, the library's",
+    "least-squares": "RBF least squares",
+}
+"""As the book names them."""
+
+
+def differences(found: Iterable[Difference]) -> pd.DataFrame:
+    """One row a quantity: differences from the reference, and whether they pass."""
+    return pd.DataFrame(
+        {
+            "quantity": d.quantity,
+            "max abs": f"{d.max_absolute:.1e}",
+            "mean abs": f"{d.mean_absolute:.1e}",
+            "relative": f"{d.relative:.1e}",
+            "tolerance": f"{d.tolerance:.0e}",
+            "": "ok" if d.passed else "FAILED",
+        }
+        for d in found
+    )
+
+
+def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
+    """One row an implementation: milliseconds per image, and ratios within this run.
+
+    Speed-ups refer to the plain loops; the last column to PyTorch at its best in float32 on the
+    same device with as many threads. Seconds for 50,000 images are measured, or marked as
+    extrapolated.
+    """
+    plain = next((step for step in record.steps if step.name == "cpu"), None)
+    exact = (step for step in record.steps if step.peer and step.precision == "float32")
+    slowest_first = sorted(exact, key=lambda step: step.median, reverse=True)
+    peers = {(step.device, step.threads): step for step in slowest_first}
+    rows = []
+    for step in record.steps:
+        low, median, high = (1e3 * t / step.batch_size for t in (step.low, step.median, step.high))
+        row = {
+            "implementation": title(step.name),
+            "on": place(record, step),
+            "ms per image": digits(median),
+            "10-90 %": f"{digits(low)}-{digits(high)}",
+            "n": f"{step.n:,}",
+            f"s per {IMAGES_PER_EPOCH:,}": f"{digits(step.seconds_per_epoch)}"
+            + (" extrapolated" if step.extrapolated else ""),
+        }
+        if plain:
+            row["speed-up"] = f"{digits(plain.median / step.median)}x"
+        if peers:
+            peer = peers.get((step.device, step.threads))
+            row["time / PyTorch's"] = digits(step.median / peer.median) if peer else ""
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def place(record: BenchmarkRecord, step: StepTime) -> str:
+    """Where a row was measured: the GPU, or so many threads."""
+    gpu = record.provenance.gpu
+    if gpu and step.device == gpu.model:
+        return "GPU"
+    return "1 thread" if step.threads == 1 else f"{step.threads} threads"
+
+
+def profile(record: ProfileRecord) -> pd.DataFrame:
+    """One row an operation of a layer, in the order of the step; a last row has the gaps."""
+    frame = operation_times(record)
+    frame["operation"] = frame["layer"] + "." + frame["operation"]
+    return _timed(record, frame)
+
+
+def operations(record: ProfileRecord) -> pd.DataFrame:
+    """One row an operation, summed over layers: time, share, launches, rate, and of the roofline.
+
+    A last row has the gaps between operations.
+    """
+    frame = operation_times(record).drop(columns="layer").groupby("operation", sort=False).sum()
+    return _timed(record, frame.sort_values("median", ascending=False).reset_index())
+
+
+def classification(record: ClassificationRecord) -> pd.DataFrame:
+    """One row a classifier and kind of features; over several seeds, mean and deviation."""
+    groups: dict[tuple[str, str, int], list[ClassificationResult]] = {}
+    for result in record.results:
+        key = (result.features, result.settings.classifier, result.train_images)
+        groups.setdefault(key, []).append(result)
+    rows = []
+    for (features, classifier, images), results in groups.items():
+        first = results[0]
+        rows.append(
+            {
+                "features": features,
+                "classifier": CLASSIFIERS[classifier],
+                "C": f"{first.settings.C:g}",
+                "gamma / scale": f"{first.settings.gamma:g}",
+                "images": f"{images:,}",
+                "numbers an image": f"{first.dimensions:,}",
+                "test accuracy": percent(r.test_accuracy for r in results),
+                "on training images": percent(r.train_accuracy for r in results),
+                "fit, s": digits(float(np.mean([r.fit_seconds for r in results]))),
+                "predict, s": digits(float(np.mean([r.predict_seconds for r in results]))),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def operation_times(record: ProfileRecord) -> pd.DataFrame:
+    """One row an operation of a layer, as the record has it, with its least time by the roofline."""
+    frame = pd.DataFrame([operation.model_dump() for operation in record.operations])
+    if record.ceilings:
+        frame["least"] = [record.ceilings.seconds(o.flops, o.bytes) for o in record.operations]
+    return frame
+
+
+def _timed(record: ProfileRecord, frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns `operation`, `median`, `flops`, `launches`, `least` as a person reads them."""
+    step = max(record.step.median, record.seconds)
+    milliseconds = "ms, launches included" if record.includes_launches else "ms"
+    columns = {
+        "operation": frame["operation"],
+        milliseconds: (1e3 * frame["median"]).map("{:.3f}".format),
+        "of step": (frame["median"] / step).map("{:.1%}".format),
+        "launches": frame["launches"].map("{:,}".format),
+        "GFLOP/s": [
+            f"{rate / 1e9:,.1f}" if rate else "" for rate in frame["flops"] / frame["median"]
+        ],
+    }
+    if record.ceilings and not record.includes_launches:
+        columns["of roofline"] = (frame["least"] / frame["median"]).map("{:.1%}".format)
+    if not frame["launches"].any():
+        del columns["launches"]
+    if record.includes_launches:
+        return pd.DataFrame(columns)
+    gaps = {"operation": "gaps", "ms": f"{1e3 * record.gaps:.3f}"}
+    gaps["of step"] = f"{record.gaps / step:.1%}"
+    return pd.concat([pd.DataFrame(columns), pd.DataFrame([gaps])]).fillna("")

@@ -1,0 +1,1 @@
+"""CIFAR-10: found, fetched, drawn as a stand-in, and read."""

@@ -1,0 +1,252 @@
+"""Kernels as native code: g++ makes a library of a source, and a kernel is a function of it."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import hashlib
+import os
+import signal
+import subprocess
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import numpy as np
+
+from ae_core import files
+from ae_core.data.locate import CACHE_VARIABLE, cache_directory
+from ae_core.devices.kernel_device import Argument, Dimensions, slot
+from ae_core.devices.kernels import DeviceError, KernelSource, compiler_error, digest
+
+RUNTIME = Path(__file__).parent / "emulator"
+RUNTIME_FILES = (RUNTIME / "emulator.h", RUNTIME / "emulator.cpp")
+FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-fno-gnu-unique", "-Wall", "-Wno-unknown-pragmas")
+SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "": ((), ()),
+    "address": (
+        ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),
+        ("-DEMULATOR_ASAN",),
+    ),
+    "thread": (("-fsanitize=thread",), ("-DEMULATOR_TSAN",)),
+}
+"""What kernels are instrumented with, and how the runtime, which is not, is told."""
+KINDS = {"p": "a float32 array", "i": "an int", "l": "an int64", "f": "a float"}
+DIGEST_BYTES = hashlib.sha256().digest_size
+INSTALL = "install g++ anew (Debian: apt install g++), or use an NVIDIA GPU"
+NO_ROOM = (*map(os.strerror, files.FULL), signal.strsignal(signal.SIGXFSZ) or "SIGXFSZ")
+"""What g++ says where it may write no more: an error, or the signal that ended one of its parts."""
+INT_RANGE = range(-(2**31), 2**31)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled kernel: its entry in the library, and its parameters' kinds (p, i, l, f)."""
+
+    name: str
+    entry: Any
+    kinds: str
+
+    def bind(
+        self, grid: Dimensions, block: Dimensions, args: Sequence[Argument], order: int
+    ) -> Callable[[], None]:
+        """A function that runs this kernel with these arguments, as often as it is called.
+
+        Raises:
+            DeviceError: arguments that don't fit the parameters; and, when it runs, a divergent
+                barrier or an impossible grid.
+        """
+        slots = (ctypes.c_uint64 * len(args))(*_checked(self, args))
+        first, size = ctypes.addressof(slots), ctypes.sizeof(ctypes.c_uint64)
+        pointers = (ctypes.c_void_p * len(args))(*(first + k * size for k in range(len(args))))
+        shape = (ctypes.c_uint * 6)(*grid, *block)
+
+        def run(_keep_alive: Any = (slots, args)) -> None:
+            error = self.entry(shape, pointers, order)
+            if error:
+                raise DeviceError(f"{self.name}: {error.decode()}")
+
+        return run
+
+
+def load(source: KernelSource, folder: Path, sanitizer: str = "") -> Mapping[str, Kernel]:
+    """A source's kernels by instantiation, compiled into the cache or found there.
+
+    Args:
+        source: what to compile.
+        folder: where the sources of kernels are.
+        sanitizer: a key of `SANITIZERS`.
+
+    Raises:
+        DeviceError: it does not compile, with file, line and message; or g++ does not work.
+    """
+    path = _built(source, folder, sanitizer)
+    try:
+        library = ctypes.CDLL(str(path))
+        return {name: _kernel(library, n, name) for n, name in enumerate(source.instantiations)}
+    except (OSError, AttributeError) as error:  # no library, or none of these kernels
+        with suppress(OSError):
+            path.unlink()  # the next run asks g++ again
+        raise DeviceError(
+            f"{path}: compiled, but can't be loaded ({error}): let {CACHE_VARIABLE} name a folder "
+            f"whose files may be executed; or {INSTALL}"
+        ) from None
+
+
+def _built(source: KernelSource, folder: Path, sanitizer: str) -> Path:
+    """The library of this source, from the cache; or compiled, by one process for all that ask.
+
+    The cache's copy ends with its SHA-256, which the loader passes over: to load a library that
+    was cut short would end the process without a word.
+    """
+    entries = "".join(
+        f'\nextern "C" const char* launch_{n}(const unsigned* shape, void** slots, int order) '
+        f"{{ return emulator::launch(&{name}, shape, slots, order); }}"
+        f'\nextern "C" const char* signature_{n}() {{ return emulator::signature(&{name}); }}'
+        for n, name in enumerate(source.instantiations)
+    )
+    code = f'#define AE_EMULATED\n#include "{source.file}"\n{entries}\n'
+    key = (
+        code,
+        digest(source, folder, *RUNTIME_FILES),
+        *FLAGS,
+        *SANITIZERS[sanitizer][0],
+        _compiler("--version"),
+    )
+    name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
+    library = cache_directory() / "emulator" / f"{Path(source.file).stem}-{name}.so"
+    build = partial(_build, code, source, folder, sanitizer)
+    try:
+        return _once(library, build)
+    except files.UnwritableError as error:
+        _, _, reason = str(error).partition(": ")
+        return _once(_own_folder(f"{library.parent}: {reason}") / library.name, build)
+
+
+def _once(library: Path, build: Callable[[Path, Path], None]) -> Path:
+    """A library that is there and whole, or built now; of processes that ask one builds it."""
+    if not _is_whole(library):
+        with files.claimed(library, wait=True) as drafts:
+            if not _is_whole(library):
+                build(library, drafts)
+    return library
+
+
+def _build(
+    code: str, source: KernelSource, folder: Path, sanitizer: str, library: Path, drafts: Path
+) -> None:
+    instrument, tell = SANITIZERS[sanitizer]
+    entries, kernels, runtime, linked = (
+        str(drafts / name) for name in ("entries.cpp", "kernels.o", "runtime.o", "linked.so")
+    )
+    flags = (*FLAGS, f"-I{folder}", f"-I{RUNTIME}")
+    with files.naming(library):
+        Path(entries).write_text(code, "utf8")
+    own = partial(_compiler, drafts=drafts)
+    own(*flags, *tell, "-c", str(RUNTIME / "emulator.cpp"), "-o", runtime)
+    own(*flags, *instrument, "-c", entries, "-o", kernels, file=source.file)
+    own(*FLAGS, *instrument, "-shared", kernels, runtime, "-o", linked)
+    if files.found_at(linked) != files.FILE:
+        raise DeviceError(f"{_path()}: expected a library, found that it wrote nothing: {INSTALL}")
+    content = Path(linked).read_bytes()
+    with files.replacing(library) as draft:
+        draft.write_bytes(content + hashlib.sha256(content).digest())
+
+
+def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = None) -> str:
+    """Run g++; what it printed.
+
+    Args:
+        arguments: of g++.
+        file: whose errors they are; without one the compiler is to blame.
+        drafts: where its temporary files go, so that they are gone if this process dies.
+
+    Raises:
+        DeviceError: it can't be run, or failed: with its first line that names an error.
+        UnwritableError: it found no room.
+    """
+    environment = os.environ | ({"TMPDIR": str(drafts)} if drafts else {}) | {"LC_ALL": "C"}
+    compiler = _path()
+    try:
+        done = subprocess.run(
+            (compiler, *arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            check=False,
+        )
+    except OSError as error:
+        raise DeviceError(f"{compiler}: can't be run ({error.strerror}): {INSTALL}") from None
+    if not done.returncode:
+        return done.stdout
+    told = compiler_error(done.stderr)
+    if drafts and any(words in done.stderr for words in NO_ROOM):
+        raise files.UnwritableError(
+            f"{drafts}: can't be written: {told}: make room there, or name another place"
+        )
+    if file:
+        raise DeviceError(f"{file} does not compile: {told}")
+    raise DeviceError(f"{compiler}: does not work ({told}): {INSTALL}")
+
+
+def _path() -> str:
+    """The compiler's, as far as there is one."""
+    return which("g++") or "g++"
+
+
+def _is_whole(library: Path) -> bool:
+    if files.found_at(library) != files.FILE:
+        return False
+    content = library.read_bytes()
+    return hashlib.sha256(content[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]
+
+
+@cache
+def _own_folder(reason: str) -> Path:
+    """A temporary folder of this process, for libraries that the cache can't take; warns of it."""
+    warnings.warn(
+        f"{reason} with {CACHE_VARIABLE}. Until then each run compiles its kernels anew.",
+        stacklevel=2,
+    )
+    held = ExitStack()
+    atexit.register(held.close)
+    return held.enter_context(files.scratch())
+
+
+def _kernel(library: ctypes.CDLL, number: int, name: str) -> Kernel:
+    entry, signature = library[f"launch_{number}"], library[f"signature_{number}"]
+    entry.restype = signature.restype = ctypes.c_char_p
+    return Kernel(name, entry, signature().decode())
+
+
+def _checked(kernel: Kernel, args: Sequence[Argument]) -> list[int]:
+    """The arguments' slots; a mismatch that a GPU would take for data is an error here."""
+    if len(args) != len(kernel.kinds):
+        raise DeviceError(
+            f"{kernel.name}: expected {len(kernel.kinds)} arguments, found {len(args)}"
+        )
+    slots = []
+    for position, (kind, argument) in enumerate(zip(kernel.kinds, args, strict=True)):
+        kind_given = type(argument)
+        if isinstance(argument, np.ndarray):
+            fits = kind == "p" and argument.dtype == np.float32 and argument.flags.c_contiguous
+            slots.append(argument.ctypes.data)
+        elif kind_given is float:
+            fits = kind == "f"
+            slots.append(slot(argument))
+        else:
+            fits = kind_given is int and (kind in "pl" or (kind == "i" and argument in INT_RANGE))
+            slots.append(slot(argument) if fits else 0)
+        if not fits:
+            raise DeviceError(
+                f"{kernel.name}: argument {position}: expected {KINDS[kind]}, "
+                f"found {argument!r:.80}"
+            )
+    return slots

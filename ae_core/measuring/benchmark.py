@@ -1,0 +1,98 @@
+"""Phases and PyTorch side by side: the same steps on the same images in one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ae_core import machine, phases
+from ae_core.architecture import Architecture
+from ae_core.data.cifar10 import Dataset, normalise
+from ae_core.devices.device import Host
+from ae_core.errors import InputError
+from ae_core.measuring import pytorch
+from ae_core.measuring.timing import time_steps
+from ae_core.records import BenchmarkRecord, StepTime, provenance
+from ae_core.records.load import Watch
+
+TIMED_IMAGES = 64
+
+
+def benchmark(
+    names: Sequence[str],
+    dataset: Dataset,
+    *,
+    batch_size: int = 1,
+    steps: int | None = None,
+    budget: float = 30.0,
+    device: str = "auto",
+    graph: bool = False,
+    with_torch: bool = False,
+) -> BenchmarkRecord:
+    """Time training steps of each phase and, if asked, of PyTorch on the same devices.
+
+    Args:
+        names: phases, in the order of the table.
+        dataset: its first images are trained on, again and again.
+        batch_size: images per step.
+        steps: how many to time of each; by default what `budget` allows (see `time_steps`).
+        budget: seconds for each.
+        device: what runs the kernels of CUDA phases: `auto` or `cuda`.
+        graph: time phases that can also with their step as a CUDA graph.
+        with_torch: also time the same network in PyTorch (extra `[peer]`): on the CPU with as many
+            threads, on the GPU launch by launch, as a graph, and with the tensor cores.
+
+    Raises:
+        InputError: a CUDA phase without a GPU: an emulator's time would say nothing.
+        ImportError: PyTorch was asked for and is not installed.
+    """
+    on_gpu = [name for name in names if phases.named(name).cuda]
+    if on_gpu and (device == "emulated" or not machine.gpu()):
+        found = "the emulator" if device == "emulated" else "none"
+        raise InputError(
+            f"bench: expected an NVIDIA GPU for {', '.join(on_gpu)}, found {found}; an emulator's "
+            f"times say nothing about one"
+        )
+    if with_torch:
+        pytorch.require()
+    facts, watch = provenance.current(), Watch()
+    images = normalise(dataset.train.images[: max(TIMED_IMAGES, batch_size)])
+    rows: list[StepTime] = []
+    for name in names:
+        variants = [False, True] if graph and name in on_gpu and _capturable(name) else [False]
+        rows += [
+            time_steps(
+                name,
+                images,
+                steps=steps,
+                budget=budget,
+                device=device,
+                graph=variant,
+                batch_size=batch_size,
+            )
+            for variant in variants
+        ]
+    if with_torch:
+        for threads in sorted({row.threads for row in rows if row.device == Host().name}):
+            rows.append(pytorch.time_cpu_steps(images, threads, steps, budget, batch_size))
+        if on_gpu:
+            for variant in pytorch.GPU_VARIANTS:
+                rows.append(pytorch.time_gpu_steps(images, variant, steps, budget, batch_size))
+    return BenchmarkRecord(
+        provenance=facts,
+        dataset=dataset.identity,
+        device=rows[-1].device,
+        memory=Host().memory(),
+        architecture=Architecture(),
+        seed=0,
+        steps=tuple(rows),
+        load=watch.load(),
+    )
+
+
+def timeable() -> list[str]:
+    """The phases whose times mean something on this machine: without a GPU, the CPU's."""
+    return [name for name, phase in phases.PHASES.items() if machine.gpu() or not phase.cuda]
+
+
+def _capturable(name: str) -> bool:
+    return phases.implementation(name).capturable

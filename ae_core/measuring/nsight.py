@@ -1,0 +1,123 @@
+"""Nsight Compute's figures of a phase's main kernels, where there are a GPU and `ncu`.
+
+`python -m ae_core.measuring.nsight PHASE` is the program that ncu watches: two training steps, no more.
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from shutil import which
+
+import numpy as np
+
+from ae_core import phases
+from ae_core.architecture import Architecture
+from ae_core.autoencoder import Autoencoder
+from ae_core.data.cifar10 import Dataset
+from ae_core.devices.kernel_device import open_device
+from ae_core.devices.kernels import DeviceError
+from ae_core.records import KernelFigures, KernelsRecord, provenance
+
+CONVOLUTIONS = "regex:correlate|weight_gradient|conv2d_gemm"
+DURATION = "gpu__time_duration.sum"
+OCCUPANCY = "sm__warps_active.avg.pct_of_peak_sustained_active"
+ARITHMETIC = "sm__throughput.avg.pct_of_peak_sustained_elapsed"
+MEMORY = "gpu__compute_memory_throughput.avg.pct_of_peak_sustained_elapsed"
+REGISTERS = "launch__registers_per_thread"
+METRICS = (DURATION, OCCUPANCY, ARITHMETIC, MEMORY, REGISTERS)
+NANOSECONDS = 1e-9
+SAMPLE = 14
+"""Launches to look at: all convolutions of a step of v1 or v2; some of conv1 in the basic phase."""
+
+
+def available() -> bool:
+    """Whether ncu is installed."""
+    return which("ncu") is not None
+
+
+def measure(phase: str, dataset: Dataset) -> KernelsRecord:
+    """Run a phase under ncu and read what it says of the convolutions of one training step.
+
+    Raises:
+        DeviceError: no GPU, no ncu, or ncu failed: with its last words.
+    """
+    if not available():
+        raise DeviceError("expected ncu on the PATH, found none: it comes with the CUDA toolkit")
+    facts, device = provenance.current(), open_device("cuda")
+    command = ["ncu", "--csv", "--clock-control", "none", "--metrics", ",".join(METRICS)]
+    command += ["--profile-from-start", "off", "--kernel-name", CONVOLUTIONS]
+    command += [
+        "--launch-count",
+        str(SAMPLE),
+        sys.executable,
+        "-m",
+        "ae_core.measuring.nsight",
+        phase,
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise DeviceError(
+            f"{which('ncu')}: can't be run ({error.strerror}): install it anew"
+        ) from None
+    try:
+        rows = () if done.returncode else tuple(figures(done.stdout.splitlines()))
+    except (KeyError, ValueError) as error:  # also what pydantic raises
+        raise DeviceError(
+            f"ncu: expected {', '.join(METRICS)} of each launch, "
+            f"found another answer ({error!r:.80})"
+        ) from None
+    if not rows:
+        words = (done.stdout + done.stderr).strip().splitlines()[-3:]
+        raise DeviceError(f"ncu failed: {' / '.join(words) or 'it said nothing'}")
+    return KernelsRecord(
+        provenance=facts,
+        dataset=dataset.identity,
+        device=device.name,
+        memory=device.memory(),
+        phase=phase,
+        architecture=Architecture(),
+        kernels=rows,
+    )
+
+
+def figures(lines: Iterable[str]) -> Iterator[KernelFigures]:
+    """What ncu's CSV says, a launch at a time; lines of other kinds are passed over."""
+    launches: dict[str, dict[str, str]] = {}
+    for row in csv.DictReader(line for line in lines if line.startswith('"')):
+        launch = launches.setdefault(row["ID"], {})
+        launch["kernel"] = row["Kernel Name"].split("(")[0].removeprefix("void ")
+        launch["grid"] = row["Grid Size"]
+        launch[row["Metric Name"]] = row["Metric Value"].replace(",", "")
+    for launch in launches.values():
+        yield KernelFigures(
+            kernel=launch["kernel"],
+            grid=launch["grid"],
+            seconds=float(launch[DURATION]) * NANOSECONDS,
+            occupancy=float(launch[OCCUPANCY]) / 100,
+            arithmetic=float(launch[ARITHMETIC]) / 100,
+            memory_traffic=float(launch[MEMORY]) / 100,
+            registers=int(launch[REGISTERS]),
+        )
+
+
+def main(phase: str) -> None:
+    """A step to warm up, and a step to look at."""
+    import cupy  # noqa: PLC0415
+
+    device = open_device("cuda")
+    autoencoder = Autoencoder(phases.create(phase, device))
+    autoencoder.warm_up()
+    image, loss = device.empty((1, *autoencoder.input.dimension)), device.empty((1,))
+    device.upload(np.random.default_rng(0).random(image.shape, np.float32), image)
+    cupy.cuda.runtime.profilerStart()
+    autoencoder.step(image, 0.0, loss)
+    device.synchronize()
+    cupy.cuda.runtime.profilerStop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ae_core.devices.kernels import kernels_directory
+
+ROOT = Path(__file__).resolve().parents[2]
+CONDA_NAMES = {
+    "matplotlib": "matplotlib-base",
+    "types-PyYAML": "types-pyyaml",
+    "nvidia-cuda-nvrtc": "cuda-nvrtc",
+}
+USERS_PACKAGES = "jupyter jupyter-book cupy numpy matplotlib seaborn cuml cudf papermill"
+CONDA_ONLY = {"python", "cuda-version", "gxx", "pip"}
+
+
+def split(requirement: str) -> tuple[str, str]:
+    """Name and version; `==`, conda's `=` and a trailing `.*` all mean the same here."""
+    pattern = r"([\w-]+)(?:\[\w+\])?\s*([<>=]*)(.*)"
+    name, relation, number = re.fullmatch(pattern, requirement.split(";", maxsplit=1)[0]).groups()
+    return name, ("=" if relation in ("=", "==") else relation) + number.removesuffix(".*")
+
+
+def test_the_conda_environment_lists_what_pyproject_lists():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = dict(
+        map(split, [*project["dependencies"], *extras["dev"], *extras["nvrtc"], *extras["rapids"]])
+    )
+    wanted = {CONDA_NAMES.get(n, n).removesuffix("-cu13"): v for n, v in wanted.items()}
+    wanted["cupy"] = split(extras["cuda13"][0])[1]
+
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (from_pip,) = (entry["pip"] for entry in listed if isinstance(entry, dict))
+    plain = [entry for entry in listed if isinstance(entry, str)]
+    found = dict(map(split, [*plain, *from_pip]))
+    assert {n: v for n, v in found.items() if n not in CONDA_ONLY} == wanted
+
+
+def test_the_users_packages_are_all_there():
+    listed = (ROOT / "environment.yml").read_text()
+    for name in USERS_PACKAGES.split():
+        assert re.search(rf"^  - {name}\b", listed, re.MULTILINE), name
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_carries_the_kernels_and_nothing_else_of_the_repository(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    carried = {n.removeprefix("ae_core/") for n in names if n.startswith("ae_core/kernels/")}
+    assert carried == {f"kernels/{path.name}" for path in (ROOT / "kernels").iterdir()}
+    assert not [name for name in names if name.startswith(("tests/", "book/", "kernels/"))]
+
+
+def test_an_installed_wheel_works(wheel, tmp_path):
+    """Outside the checkout, with the wheel's files alone: the package trains and finds kernels."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    program = (
+        "import ae_core, numpy as np\n"
+        "from ae_core import checkout, phases; from ae_core.records import provenance\n"
+        "from ae_core.devices.kernel_device import open_device\n"
+        "from ae_core.devices.kernels import kernels_directory\n"
+        "from ae_core.architecture import Architecture\n"
+        "from ae_core.autoencoder import Autoencoder\n"
+        f"assert ae_core.__file__.startswith({str(tmp_path)!r}), ae_core.__file__\n"
+        "assert (kernels_directory() / 'README.md').exists()\n"
+        "assert checkout.root() is None and provenance.current().commit is None\n"
+        "network = Architecture(height=8, width=8, filters=(4, 3, 3, 4))\n"
+        "autoencoder = Autoencoder(phases.create('cpu'), network)\n"
+        "autoencoder.step(np.zeros((1, 3, 8, 8), np.float32), 0.1, np.empty(1, np.float32))\n"
+        "Autoencoder(phases.create('gpu-v1', 'emulated'), network).warm_up()\n"
+    )
+    environment = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
+    environment["AE_CACHE_DIR"] = str(tmp_path / "cache")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_checkout_finds_its_kernels():
+    assert kernels_directory() == ROOT / "kernels"
+
+
+def test_nothing_heavy_or_optional_is_imported_with_the_package():
+    program = (
+        "import sys, ae_core.commands.program\n"
+        "import ae_core.training.loop, ae_core.measuring.verification, ae_core.measuring.benchmark\n"
+        "bad = {'cupy', 'torch', 'cuml', 'cudf', 'papermill', 'sphinx'} & set(sys.modules)\n"
+        "sys.exit(', '.join(bad) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "extras"),
+    [
+        (None, ".[dev,nvrtc]"),
+        ("| NVIDIA-SMI 580.1   Driver Version: 580.1   CUDA Version: 13.0 |", ".[dev,cuda13]"),
+        ("| NVIDIA-SMI 610.2   KMD Version: 610.2   CUDA UMD Version: 13.3 |", ".[dev,cuda13]"),
+        ("| NVIDIA-SMI 535.1   Driver Version: 535.1   CUDA Version: 12.2 |", ".[dev,cuda12]"),
+        ("| NVIDIA-SMI 470.1   Driver Version: 470.1   CUDA Version: 11.4 |", ".[dev,nvrtc]"),
+        ("NVIDIA-SMI has failed because it couldn't communicate with the driver", ".[dev,nvrtc]"),
+    ],
+)
+def test_make_picks_the_cuda_extra_by_the_driver(tmp_path, answer, extras):
+    """What `make` would install, without installing it; an edition is measured with more."""
+    assert installed(tmp_path, answer, "test") == extras
+    more = extras.replace("cuda13]", "cuda13,rapids,peer]")
+    assert installed(tmp_path, answer, "edition", "NAME=x") == more
+
+
+def installed(tmp_path, answer: str | None, *goal: str) -> str:
+    if answer:
+        (tmp_path / "nvidia-smi").write_text(f'#!/bin/sh\necho "{answer}"\n')
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", *goal],
+        cwd=ROOT, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (extras,) = re.findall(r"--editable '(.*)'", done.stdout)
+    return str(extras)
+
+
+def test_the_readmes_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text()
+    targets = re.findall(r"\]\(([^)#]+)\)", text)
+    assert targets
+    for target in targets:
+        assert (ROOT / target).exists(), target
