@@ -151,6 +151,8 @@ class CpuParallel:
     upsample_backward = _on_all_cores(cpu_loops.upsample_backward)
     mse = _on_all_cores(cpu_loops.mse)
     sgd = _on_all_cores(cpu_loops.sgd)
+    gather = _on_all_cores(cpu_loops.gather)
+    advance = CpuLoops.advance  # one addition
 
     def _padded(self, role: str, x: Array) -> Array:
         N, C, H, W = x.shape

@@ -32,6 +32,7 @@ from ae_core.parameters import (
     Gamma,
     InitialScale,
     LearningRate,
+    Precision,
     Seed,
     TestImages,
     TrainingImages,
@@ -47,8 +48,6 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Classifier = Literal["svc", "library-svc", "least-squares"]
 """`svc` is `svc.OneVsOneSVC`, `library-svc` the engine's own for all classes."""
-Precision = Literal["float32", "TF32", "bf16"]
-"""Of products: float32's own, from operands rounded to TF32's 10 bits, or to bf16's 7."""
 IMAGES_PER_EPOCH = 50_000
 
 
