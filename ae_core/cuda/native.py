@@ -6,22 +6,22 @@ import atexit
 import ctypes
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from shutil import which
 from typing import Any
 
-import numpy as np
-
 from ae_core import files
-from ae_core.cuda.device import Argument, Dimensions, slot
+from ae_core.cuda.device import Argument, Dimensions
 from ae_core.cuda.kernels import DeviceError, KernelSource, compiler_error, digest
+from ae_core.cuda.signature import Address, Parameter, Signature, read
 from ae_core.sources import CACHE_VARIABLE, cache_directory
 
 RUNTIME = Path(__file__).parent / "emulator"
@@ -36,24 +36,27 @@ SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "thread": (("-fsanitize=thread",), ("-DEMULATOR_TSAN",)),
 }
 """What kernels are instrumented with, and how the runtime, which is not, is told."""
-KINDS = {"p": "a float32 array", "i": "an int", "l": "an int64", "f": "a float"}
 DIGEST_BYTES = hashlib.sha256().digest_size
 INSTALL = "install g++ anew (Debian: apt install g++), or use an NVIDIA GPU"
 NO_ROOM = (*map(os.strerror, files.FULL), signal.strsignal(signal.SIGXFSZ) or "SIGXFSZ")
 """What g++ says where it may write no more: an error, or the signal that ended one of its parts."""
-INT_RANGE = range(-(2**31), 2**31)
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled kernel: its entry in the library, and its parameters' kinds (p, i, l, f)."""
+    """A compiled kernel: its entry in the library, and its parameters."""
 
-    name: str
     entry: Any
-    kinds: str
+    signature: Signature
 
     def bind(
-        self, grid: Dimensions, block: Dimensions, args: Sequence[Argument], order: int
+        self,
+        grid: Dimensions,
+        block: Dimensions,
+        args: Sequence[Argument],
+        address: Address,
+        order: int,
+        shared_bytes: int,
     ) -> Callable[[], None]:
         """A function that runs this kernel with these arguments, as often as it is called.
 
@@ -61,15 +64,14 @@ class Kernel:
             DeviceError: arguments that don't fit the parameters; and, when it runs, a divergent
                 barrier or an impossible grid.
         """
-        slots = (ctypes.c_uint64 * len(args))(*_checked(self, args))
-        first, size = ctypes.addressof(slots), ctypes.sizeof(ctypes.c_uint64)
-        pointers = (ctypes.c_void_p * len(args))(*(first + k * size for k in range(len(args))))
+        slots = self.signature.slots()
+        self.signature.write(slots, args, address)
         shape = (ctypes.c_uint * 6)(*grid, *block)
 
-        def run(_keep_alive: Any = (slots, args)) -> None:
-            error = self.entry(shape, pointers, order)
+        def run(_keep_alive: Any = args) -> None:
+            error = self.entry(shape, slots.addresses, order, shared_bytes)
             if error:
-                raise DeviceError(f"{self.name}: {error.decode()}")
+                raise DeviceError(f"{self.signature.kernel}: {error.decode()}")
 
         return run
 
@@ -86,9 +88,13 @@ def load(source: KernelSource, folder: Path, sanitizer: str = "") -> Mapping[str
         DeviceError: it does not compile, with file, line and message; or g++ does not work.
     """
     path = _built(source, folder, sanitizer)
+    declared = read(source, folder)
     try:
         library = ctypes.CDLL(str(path))
-        return {name: _kernel(library, n, name) for n, name in enumerate(source.instantiations)}
+        return {
+            name: _kernel(library, n, name, parameters)
+            for n, (name, parameters) in enumerate(declared.items())
+        }
     except (OSError, AttributeError) as error:  # no library, or none of these kernels
         with suppress(OSError):
             path.unlink()  # the next run asks g++ again
@@ -105,8 +111,9 @@ def _built(source: KernelSource, folder: Path, sanitizer: str) -> Path:
     was cut short would end the process without a word.
     """
     entries = "".join(
-        f'\nextern "C" const char* launch_{n}(const unsigned* shape, void** slots, int order) '
-        f"{{ return emulator::launch(&{name}, shape, slots, order); }}"
+        f'\nextern "C" const char* launch_{n}'
+        f"(const unsigned* shape, void** slots, int order, unsigned shared_bytes) "
+        f"{{ return emulator::launch(&{name}, shape, slots, order, shared_bytes); }}"
         f'\nextern "C" const char* signature_{n}() {{ return emulator::signature(&{name}); }}'
         for n, name in enumerate(source.instantiations)
     )
@@ -220,33 +227,22 @@ def _own_folder(reason: str) -> Path:
     return held.enter_context(files.scratch())
 
 
-def _kernel(library: ctypes.CDLL, number: int, name: str) -> Kernel:
+def _kernel(library: ctypes.CDLL, number: int, name: str, declared: list[Parameter]) -> Kernel:
+    """An instantiation, with the sizes of its structs as the compiler has them.
+
+    Raises:
+        DeviceError: the compiler has other parameters than were read from the source.
+    """
     entry, signature = library[f"launch_{number}"], library[f"signature_{number}"]
     entry.restype = signature.restype = ctypes.c_char_p
-    return Kernel(name, entry, signature().decode())
-
-
-def _checked(kernel: Kernel, args: Sequence[Argument]) -> list[int]:
-    """The arguments' slots; a mismatch that a GPU would take for data is an error here."""
-    if len(args) != len(kernel.kinds):
+    compiled = re.findall(r"s\d+|[a-z]", signature().decode())
+    parameters = [
+        replace(parameter, size=int(kind[1:])) if parameter.is_struct and kind[1:] else parameter
+        for parameter, kind in zip(declared, compiled, strict=False)
+    ]
+    if compiled != [parameter.kind for parameter in parameters]:
         raise DeviceError(
-            f"{kernel.name}: expected {len(kernel.kinds)} arguments, found {len(args)}"
+            f"{name}: expected parameters of kinds {' '.join(compiled)} as the compiler has them, "
+            f"read {', '.join(p.described() for p in declared)}: spell their types out"
         )
-    slots = []
-    for position, (kind, argument) in enumerate(zip(kernel.kinds, args, strict=True)):
-        kind_given = type(argument)
-        if isinstance(argument, np.ndarray):
-            fits = kind == "p" and argument.dtype == np.float32 and argument.flags.c_contiguous
-            slots.append(argument.ctypes.data)
-        elif kind_given is float:
-            fits = kind == "f"
-            slots.append(slot(argument))
-        else:
-            fits = kind_given is int and (kind in "pl" or (kind == "i" and argument in INT_RANGE))
-            slots.append(slot(argument) if fits else 0)
-        if not fits:
-            raise DeviceError(
-                f"{kernel.name}: argument {position}: expected {KINDS[kind]}, "
-                f"found {argument!r:.80}"
-            )
-    return slots
+    return Kernel(entry, Signature(name, parameters))

@@ -319,11 +319,15 @@ void warp_barrier() {
     acquire(sync);
 }
 
-const char* run(dim3 grid, dim3 shape, int order, const std::function<void()>& thread) {
+const char* run(dim3 grid, dim3 shape, int order, unsigned shared_bytes,
+                const std::function<void()>& thread) {
     const uint64_t size = uint64_t(shape.x) * shape.y * shape.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
     if (size < 1 || size > 1024 || shape.z > 64) return "expected 1 to 1024 threads in a block";
     if (!blocks || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
         return "expected a grid of at least 1 block and at most (2147483647, 65535, 65535)";
+    if (!current.dynamic_shared)
+        current.dynamic_shared = static_cast<char*>(std::aligned_alloc(1024, MOST_SHARED_BYTES + 1024));
+    current.shared_bytes = shared_bytes;
     current.grid = grid;
     current.block = shape;
     block->thread = &thread;
@@ -343,6 +347,7 @@ const char* run(dim3 grid, dim3 shape, int order, const std::function<void()>& t
         current.block_index = dim3(unsigned(number % grid.x), unsigned(number / grid.x % grid.y),
                                    unsigned(number / grid.x / grid.y));
         poison_shared_memory();
+        std::fill_n(current.dynamic_shared, shared_bytes, '\xff');
         release(&block->started);
         const char* what = run_block();
         acquire(&block->finished);
