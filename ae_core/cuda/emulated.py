@@ -7,7 +7,6 @@ queues that run as late and in as unkind an order as events allow.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 import weakref
@@ -62,7 +61,7 @@ class EmulatedDevice:
             process must have been started with the sanitizer's library preloaded.
 
     Raises:
-        DeviceError: there is no g++.
+        DeviceError: there is no C++ compiler.
     """
 
     kind: DeviceKind = "emulator"
@@ -77,11 +76,7 @@ class EmulatedDevice:
             )
         if order not in WARP_ORDERS:
             raise DeviceError(f"order: expected one of {', '.join(WARP_ORDERS)}, found {order!r}")
-        if not shutil.which("g++"):
-            raise DeviceError(
-                "the emulator compiles kernels with g++, found none: install it "
-                "(Debian: apt install g++), or use an NVIDIA GPU"
-            )
+        native.compiler_command()
         self.name = f"emulator on {cpu_model()}"
         self.launches = 0
         self._kernels = kernels or kernels_directory()
@@ -153,6 +148,7 @@ class EmulatedDevice:
         block: Dimensions,
         args: Sequence[Argument],
         stream: Stream | None = None,
+        shared_bytes: int = 0,
     ) -> None:
         """Queue a kernel on a side stream, or on the main stream.
 
@@ -161,7 +157,7 @@ class EmulatedDevice:
                 queued work runs, a divergent barrier or an impossible grid.
         """
         self.launches += 1
-        self._queue(stream or self._main, kernel.bind(grid, block, args, self._order))
+        self._queue(stream or self._main, kernel.bind(grid, block, args, self._order, shared_bytes))
 
     def address(self, array: Array) -> int:
         """Where the array's first element is."""

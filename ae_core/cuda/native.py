@@ -1,4 +1,4 @@
-"""Kernels as native code: g++ makes a library of a source, and a kernel is a function of it."""
+"""Kernels as native code: a C++ compiler makes a library of a source, a kernel is its function."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import atexit
 import ctypes
 import hashlib
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import warnings
@@ -14,7 +16,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,15 @@ from ae_core.cuda.kernels import DeviceError, KernelSource, compiler_error, dige
 from ae_core.sources import CACHE_VARIABLE, cache_directory
 
 RUNTIME = Path(__file__).parent / "emulator"
-RUNTIME_FILES = (RUNTIME / "emulator.h", RUNTIME / "emulator.cpp")
-FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-fno-gnu-unique", "-Wall", "-Wno-unknown-pragmas")
+RUNTIME_SOURCES = (RUNTIME / "emulator.cpp", RUNTIME / "operations.cpp")
+RUNTIME_FILES = (*sorted(RUNTIME.glob("*.h")), *RUNTIME_SOURCES)
+COMPILERS = ("g++", "c++", "clang++")
+"""What is looked for where the variable CXX names no compiler."""
+FLAGS = (
+    *("-std=c++17", "-O2", "-g1", "-fPIC", "-Wall", "-Wno-unknown-pragmas"),
+    "-fvisibility=hidden",  # each library has its own shared memory, also that of templates
+    "-ffp-contract=off",  # the same bits on every processor
+)
 SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "": ((), ()),
     "address": (
@@ -36,7 +44,13 @@ SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "thread": (("-fsanitize=thread",), ("-DEMULATOR_TSAN",)),
 }
 """What kernels are instrumented with, and how the runtime, which is not, is told."""
-KINDS = {"p": "a float32 array", "i": "an int", "l": "an int64", "f": "a float"}
+KINDS = {
+    "p": "a float32 array",
+    "i": "an int",
+    "l": "an int64",
+    "f": "a float",
+    "s": "a struct's bytes",
+}
 DIGEST_BYTES = hashlib.sha256().digest_size
 INSTALL = "install g++ anew (Debian: apt install g++), or use an NVIDIA GPU"
 NO_ROOM = (*map(os.strerror, files.FULL), signal.strsignal(signal.SIGXFSZ) or "SIGXFSZ")
@@ -46,14 +60,19 @@ INT_RANGE = range(-(2**31), 2**31)
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled kernel: its entry in the library, and its parameters' kinds (p, i, l, f)."""
+    """A compiled kernel: its entry in the library, and its parameters' kinds (p, i, l, f, s)."""
 
     name: str
     entry: Any
     kinds: str
 
     def bind(
-        self, grid: Dimensions, block: Dimensions, args: Sequence[Argument], order: int
+        self,
+        grid: Dimensions,
+        block: Dimensions,
+        args: Sequence[Argument],
+        order: int,
+        shared_bytes: int = 0,
     ) -> Callable[[], None]:
         """A function that runs this kernel with these arguments, as often as it is called.
 
@@ -63,11 +82,19 @@ class Kernel:
         """
         slots = (ctypes.c_uint64 * len(args))(*_checked(self, args))
         first, size = ctypes.addressof(slots), ctypes.sizeof(ctypes.c_uint64)
-        pointers = (ctypes.c_void_p * len(args))(*(first + k * size for k in range(len(args))))
+        structs = [argument for argument in args if type(argument) is bytes]
+        pointers = (ctypes.c_void_p * len(args))(
+            *(
+                ctypes.cast(ctypes.c_char_p(argument), ctypes.c_void_p).value
+                if type(argument) is bytes
+                else first + k * size
+                for k, argument in enumerate(args)
+            )
+        )
         shape = (ctypes.c_uint * 6)(*grid, *block)
 
-        def run(_keep_alive: Any = (slots, args)) -> None:
-            error = self.entry(shape, pointers, order)
+        def run(_keep_alive: Any = (slots, structs, args)) -> None:
+            error = self.entry(shape, pointers, order, shared_bytes)
             if error:
                 raise DeviceError(f"{self.name}: {error.decode()}")
 
@@ -105,12 +132,16 @@ def _built(source: KernelSource, folder: Path, sanitizer: str) -> Path:
     was cut short would end the process without a word.
     """
     entries = "".join(
-        f'\nextern "C" const char* launch_{n}(const unsigned* shape, void** slots, int order) '
-        f"{{ return emulator::launch(&{name}, shape, slots, order); }}"
-        f'\nextern "C" const char* signature_{n}() {{ return emulator::signature(&{name}); }}'
+        f"\nENTRY launch_{n}"
+        f"(const unsigned* shape, void** slots, int order, unsigned shared_bytes) "
+        f"{{ return emulator::launch(&{name}, shape, slots, order, shared_bytes); }}"
+        f"\nENTRY signature_{n}() {{ return emulator::signature(&{name}); }}"
         for n, name in enumerate(source.instantiations)
     )
-    code = f'#define AE_EMULATED\n#include "{source.file}"\n{entries}\n'
+    code = (
+        f'#define AE_EMULATED\n#include "{source.file}"\n'
+        f'#define ENTRY extern "C" __attribute__((visibility("default"))) const char*{entries}\n'
+    )
     key = (
         code,
         digest(source, folder, *RUNTIME_FILES),
@@ -148,21 +179,23 @@ def _build(
     with files.naming(library):
         Path(entries).write_text(code, "utf8")
     own = partial(_compiler, drafts=drafts)
-    own(*flags, *tell, "-c", str(RUNTIME / "emulator.cpp"), "-o", runtime)
+    own(*flags, *tell, "-r", "-nostdlib", *map(str, RUNTIME_SOURCES), "-o", runtime)
     own(*flags, *instrument, "-c", entries, "-o", kernels, file=source.file)
     own(*FLAGS, *instrument, "-shared", kernels, runtime, "-o", linked)
     if files.found_at(linked) != files.FILE:
-        raise DeviceError(f"{_path()}: expected a library, found that it wrote nothing: {INSTALL}")
+        raise DeviceError(
+            f"{compiler_command()[0]}: expected a library, found that it wrote nothing: {INSTALL}"
+        )
     content = Path(linked).read_bytes()
     with files.replacing(library) as draft:
         draft.write_bytes(content + hashlib.sha256(content).digest())
 
 
 def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = None) -> str:
-    """Run g++; what it printed.
+    """Run the compiler; what it printed.
 
     Args:
-        arguments: of g++.
+        arguments: of the compiler.
         file: whose errors they are; without one the compiler is to blame.
         drafts: where its temporary files go, so that they are gone if this process dies.
 
@@ -171,10 +204,11 @@ def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = No
         UnwritableError: it found no room.
     """
     environment = os.environ | ({"TMPDIR": str(drafts)} if drafts else {}) | {"LC_ALL": "C"}
-    compiler = _path()
+    command = compiler_command()
+    compiler = command[0]
     try:
         done = subprocess.run(
-            (compiler, *arguments),
+            (*command, *arguments),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -196,9 +230,30 @@ def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = No
     raise DeviceError(f"{compiler}: does not work ({told}): {INSTALL}")
 
 
-def _path() -> str:
-    """The compiler's, as far as there is one."""
-    return which("g++") or "g++"
+def compiler_command() -> tuple[str, ...]:
+    """The C++ compiler's path: of what the variable CXX names, or else of the first in `COMPILERS`.
+
+    CXX may name a launcher before the compiler, such as `ccache g++`.
+
+    Raises:
+        DeviceError: there is none.
+    """
+    named = shlex.split(os.environ.get("CXX", ""))
+    if named:
+        paths = [shutil.which(named[0]), *named[1:]]
+        if paths[0]:
+            return tuple(filter(None, paths))
+        raise DeviceError(
+            f"CXX: expected the name of a C++ compiler, found {named[0]!r}, which is no program: "
+            f"correct the variable, or unset it to take {', '.join(COMPILERS)}"
+        )
+    for name in COMPILERS:
+        if path := shutil.which(name):
+            return (path,)
+    raise DeviceError(
+        f"the emulator compiles kernels with {', '.join(COMPILERS[:-1])} or {COMPILERS[-1]}, "
+        f"found none: install it (Debian: apt install g++), or use an NVIDIA GPU"
+    )
 
 
 def _is_whole(library: Path) -> bool:
@@ -238,6 +293,9 @@ def _checked(kernel: Kernel, args: Sequence[Argument]) -> list[int]:
         if isinstance(argument, np.ndarray):
             fits = kind == "p" and argument.dtype == np.float32 and argument.flags.c_contiguous
             slots.append(argument.ctypes.data)
+        elif kind_given is bytes:
+            fits = kind == "s"
+            slots.append(0)
         elif kind_given is float:
             fits = kind == "f"
             slots.append(slot(argument))
