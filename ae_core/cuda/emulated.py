@@ -8,7 +8,6 @@ pattern that shows. Streams are queues that run as late and in as unkind an orde
 from __future__ import annotations
 
 import random
-import shutil
 import sys
 import time
 import weakref
@@ -33,8 +32,6 @@ from ae_core.machine import cpu_model
 WARP_ORDERS = ("forward", "reverse", "random")
 UNWRITTEN = 0xA5
 """Each byte of an integer that nobody wrote."""
-MOST_SHARED_BYTES = 227 * 1024
-"""Of a block, static and dynamic: as on Hopper, which has most."""
 
 
 @dataclass(eq=False)
@@ -79,7 +76,7 @@ class EmulatedDevice:
             process must have been started with the sanitizer's library preloaded.
 
     Raises:
-        DeviceError: there is no g++.
+        DeviceError: there is no C++ compiler.
     """
 
     kind: DeviceKind = "emulator"
@@ -94,11 +91,7 @@ class EmulatedDevice:
             )
         if order not in WARP_ORDERS:
             raise DeviceError(f"order: expected one of {', '.join(WARP_ORDERS)}, found {order!r}")
-        if not shutil.which("g++"):
-            raise DeviceError(
-                "the emulator compiles kernels with g++, found none: install it "
-                "(Debian: apt install g++), or use an NVIDIA GPU"
-            )
+        native.compiler_command()
         self.name = f"emulator on {cpu_model()}"
         self.launches = 0
         self._kernels = kernels or kernels_directory()
@@ -229,14 +222,9 @@ class EmulatedDevice:
         """Queue a kernel.
 
         Raises:
-            DeviceError: arguments that don't fit the kernel's parameters; too much shared memory;
-                and, here or when queued work runs, a divergent barrier or an impossible grid.
+            DeviceError: arguments that don't fit the kernel's parameters; and, here or when queued
+                work runs, a divergent barrier, an impossible grid or too much shared memory.
         """
-        if shared_bytes > MOST_SHARED_BYTES:
-            raise DeviceError(
-                f"{kernel.signature.kernel}: expected at most {MOST_SHARED_BYTES:,} bytes of "
-                f"dynamic shared memory, found {shared_bytes:,}"
-            )
         self.launches += 1
         order = WARP_ORDERS.index(self._order)
         run = kernel.bind(grid, block, args, _start, order, shared_bytes)

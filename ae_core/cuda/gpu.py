@@ -277,7 +277,7 @@ class CudaDevice:
         self.launches += 1
 
     def _allow(self, kernel: Kernel, shared_bytes: int) -> None:
-        """Let a kernel have so much dynamic shared memory: CUDA wants to know of more than 48 KB."""
+        """Let a kernel have so much dynamic shared memory: above 48 KB, CUDA asks for it."""
         with self._card:
             most = self._most_shared - kernel.function.shared_size_bytes
             if shared_bytes > most:

@@ -1,4 +1,4 @@
-"""Kernels as native code: g++ makes a library of a source, and a kernel is a function of it."""
+"""Kernels as native code: a C++ compiler makes a library of a source, a kernel is its function."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import ctypes
 import hashlib
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import warnings
@@ -15,7 +17,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 from ae_core import files
@@ -25,8 +26,15 @@ from ae_core.cuda.signature import Address, Parameter, Signature, read
 from ae_core.sources import CACHE_VARIABLE, cache_directory
 
 RUNTIME = Path(__file__).parent / "emulator"
-RUNTIME_FILES = (RUNTIME / "emulator.h", RUNTIME / "emulator.cpp")
-FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-fno-gnu-unique", "-Wall", "-Wno-unknown-pragmas")
+RUNTIME_SOURCES = (RUNTIME / "emulator.cpp", RUNTIME / "operations.cpp")
+RUNTIME_FILES = (*sorted(RUNTIME.glob("*.h")), *RUNTIME_SOURCES)
+COMPILERS = ("g++", "c++", "clang++")
+"""What is looked for where the variable CXX names no compiler."""
+FLAGS = (
+    *("-std=c++17", "-O2", "-g1", "-fPIC", "-Wall", "-Wno-unknown-pragmas"),
+    "-fvisibility=hidden",  # each library has its own shared memory, also that of templates
+    "-ffp-contract=off",  # the same bits on every processor
+)
 SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "": ((), ()),
     "address": (
@@ -111,13 +119,16 @@ def _built(source: KernelSource, folder: Path, sanitizer: str) -> Path:
     was cut short would end the process without a word.
     """
     entries = "".join(
-        f'\nextern "C" const char* launch_{n}'
+        f"\nENTRY launch_{n}"
         f"(const unsigned* shape, void** slots, int order, unsigned shared_bytes) "
         f"{{ return emulator::launch(&{name}, shape, slots, order, shared_bytes); }}"
-        f'\nextern "C" const char* signature_{n}() {{ return emulator::signature(&{name}); }}'
+        f"\nENTRY signature_{n}() {{ return emulator::signature(&{name}); }}"
         for n, name in enumerate(source.instantiations)
     )
-    code = f'#define AE_EMULATED\n#include "{source.file}"\n{entries}\n'
+    code = (
+        f'#define AE_EMULATED\n#include "{source.file}"\n'
+        f'#define ENTRY extern "C" __attribute__((visibility("default"))) const char*{entries}\n'
+    )
     key = (
         code,
         digest(source, folder, *RUNTIME_FILES),
@@ -155,21 +166,23 @@ def _build(
     with files.naming(library):
         Path(entries).write_text(code, "utf8")
     own = partial(_compiler, drafts=drafts)
-    own(*flags, *tell, "-c", str(RUNTIME / "emulator.cpp"), "-o", runtime)
+    own(*flags, *tell, "-r", "-nostdlib", *map(str, RUNTIME_SOURCES), "-o", runtime)
     own(*flags, *instrument, "-c", entries, "-o", kernels, file=source.file)
     own(*FLAGS, *instrument, "-shared", kernels, runtime, "-o", linked)
     if files.found_at(linked) != files.FILE:
-        raise DeviceError(f"{_path()}: expected a library, found that it wrote nothing: {INSTALL}")
+        raise DeviceError(
+            f"{compiler_command()[0]}: expected a library, found that it wrote nothing: {INSTALL}"
+        )
     content = Path(linked).read_bytes()
     with files.replacing(library) as draft:
         draft.write_bytes(content + hashlib.sha256(content).digest())
 
 
 def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = None) -> str:
-    """Run g++; what it printed.
+    """Run the compiler; what it printed.
 
     Args:
-        arguments: of g++.
+        arguments: of the compiler.
         file: whose errors they are; without one the compiler is to blame.
         drafts: where its temporary files go, so that they are gone if this process dies.
 
@@ -178,10 +191,11 @@ def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = No
         UnwritableError: it found no room.
     """
     environment = os.environ | ({"TMPDIR": str(drafts)} if drafts else {}) | {"LC_ALL": "C"}
-    compiler = _path()
+    command = compiler_command()
+    compiler = command[0]
     try:
         done = subprocess.run(
-            (compiler, *arguments),
+            (*command, *arguments),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -203,9 +217,30 @@ def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = No
     raise DeviceError(f"{compiler}: does not work ({told}): {INSTALL}")
 
 
-def _path() -> str:
-    """The compiler's, as far as there is one."""
-    return which("g++") or "g++"
+def compiler_command() -> tuple[str, ...]:
+    """The C++ compiler's path: of what the variable CXX names, or else of the first in `COMPILERS`.
+
+    CXX may name a launcher before the compiler, such as `ccache g++`.
+
+    Raises:
+        DeviceError: there is none.
+    """
+    named = shlex.split(os.environ.get("CXX", ""))
+    if named:
+        paths = [shutil.which(named[0]), *named[1:]]
+        if paths[0]:
+            return tuple(filter(None, paths))
+        raise DeviceError(
+            f"CXX: expected the name of a C++ compiler, found {named[0]!r}, which is no program: "
+            f"correct the variable, or unset it to take {', '.join(COMPILERS)}"
+        )
+    for name in COMPILERS:
+        if path := shutil.which(name):
+            return (path,)
+    raise DeviceError(
+        f"the emulator compiles kernels with {', '.join(COMPILERS[:-1])} or {COMPILERS[-1]}, "
+        f"found none: install it (Debian: apt install g++), or use an NVIDIA GPU"
+    )
 
 
 def _is_whole(library: Path) -> bool:

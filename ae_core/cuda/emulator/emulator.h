@@ -24,9 +24,6 @@
 // Blocks run in turn, so one copy will do. It lies in .bss, which the runtime fills with NaN before
 // each block: what a thread reads was written by its own block, or it shows.
 #define __shared__ static
-// As much as the launch asks for, under one name. It starts at a multiple of 1024 bytes.
-#define AE_DYNAMIC_SHARED(type, name) \
-    type* const name = reinterpret_cast<type*>(emulator::current.dynamic_shared)
 
 struct dim3 {
     unsigned x, y, z;
