@@ -218,7 +218,9 @@ class Autoencoder:
     def _prepared(self, images: int) -> Callable[[], None]:
         """A function that queues a training step on so many images; kept from then on."""
         if not self._feed:
-            raise InputError("step: expected a feed to take images from, found none: take_from(...)")
+            raise InputError(
+                "step: expected a feed to take images from, found none: take_from(...)"
+            )
         runs = [step.run for step in self.steps(images)]
 
         def queue() -> None:

@@ -36,9 +36,7 @@ class Feed:
     losses: Array
     """float32 `(length,)`: of each image of the epoch, before the update that it caused."""
 
-    def __init__(
-        self, device: Device, images: npt.NDArray[Any], length: int | None = None
-    ) -> None:
+    def __init__(self, device: Device, images: npt.NDArray[Any], length: int | None = None) -> None:
         if images.dtype not in (np.uint8, np.float32):
             raise InputError(f"images: expected uint8 or float32, found {images.dtype}")
         if not len(images):

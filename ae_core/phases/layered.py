@@ -230,7 +230,7 @@ class _Calls:
         cost = self._costs.get(name) or self._costs[f"{self._layer}.conv2d_weight_gradient"]
 
         def add(*arguments: Any) -> None:
-            kind = KINDS.get(operation.split("_")[0], "elementwise")
+            kind = KINDS.get(operation.split("_", maxsplit=1)[0], "elementwise")
             run = partial(call, *arguments)
             self._steps.append(Step(name, kind, Cost(cost.flops, cost.bytes), run, (name,)))
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from ae_core.architecture import Shape
 from ae_core.devices.device import Array
-from ae_core.errors import InputError
 from ae_core.phases.operations import Operations
 
 

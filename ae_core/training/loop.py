@@ -18,8 +18,8 @@ from ae_core.devices.device import Array
 from ae_core.devices.kernel_device import KernelDevice
 from ae_core.errors import InputError
 from ae_core.records import EpochResult, TestResult, TrainingRecord, TrainingSettings, provenance
-from ae_core.training import checkpoint as checkpoints
 from ae_core.training.checkpoint import Checkpoint, CheckpointError, TrainingState
+from ae_core.training import checkpoint as checkpoints
 
 Existing = Literal["refuse", "resume", "replace"]
 TRACE_PARTS = 50

@@ -27,9 +27,9 @@ from ae_core.data.cifar10 import normalise
 from ae_core.errors import InputError
 from ae_core.files import BusyError, UnwritableError
 from ae_core.records import TrainingSettings
+from ae_core.training.checkpoint import Checkpoint, TrainingState
 from ae_core.training import checkpoint as checkpoints
 from ae_core.training import loop
-from ae_core.training.checkpoint import Checkpoint, TrainingState
 from tests.conftest import ROOT, SMALL
 
 ENGINE = ScikitLearn()
