@@ -171,6 +171,12 @@ class CudaDevice:
         """Return when all queued work is done."""
         self._stream.synchronize()
 
+    def free_bytes(self) -> int:
+        """The card's free memory, with what this device's pool holds and does not use."""
+        with self._card:
+            free, _ = self._cupy.cuda.runtime.memGetInfo()
+        return int(free) + int(self._pool.free_bytes())
+
     def memory(self) -> Memory:
         """What this device's arrays hold now, and the most that they held."""
         with self._card:

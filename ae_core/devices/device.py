@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from ae_core.machine import cpu_model
 
@@ -68,6 +69,9 @@ class Device(Protocol):
     def memory(self) -> Memory:
         """What this process holds, and the most that it held at once, so far."""
 
+    def free_bytes(self) -> int:
+        """Memory that arrays may still take."""
+
     def mark(self) -> Mark:
         """This point in the queue of work, to take times between; costs next to nothing."""
 
@@ -118,6 +122,10 @@ class Host:
     def span(self, name: str) -> AbstractContextManager[None]:
         """No profiler looks in here."""
         return nullcontext()
+
+    def free_bytes(self) -> int:
+        """What the system says is available."""
+        return int(psutil.virtual_memory().available)
 
     def memory(self) -> Memory:
         """The process's largest resident set so far."""

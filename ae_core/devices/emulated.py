@@ -187,6 +187,10 @@ class EmulatedDevice:
             while _is_ready(ready[0]):
                 _do(ready[0].tasks.popleft())
 
+    def free_bytes(self) -> int:
+        """The host's."""
+        return Host().free_bytes()
+
     def memory(self) -> Memory:
         """What arrays hold now, and the most that they held: on a GPU it would be the same."""
         return Memory(Host().memory().host, self._peak, self._in_use)

@@ -190,7 +190,7 @@ def sgd(parameters: Array, gradients: Array, learning_rate: Array) -> None:
 def gather(pixels: Array, order: Array, position: Array, images: Array) -> None:
     """images[n] = pixels[order[position + n]], from 0 to 1."""
     N, C, H, W = images.shape
-    scale = np.float32(255 if pixels.dtype == np.uint8 else 1)
+    scale = np.float32(255 if pixels.itemsize == 1 else 1)  # uint8, or float32 from 0 to 1
     for n in prange(N):
         row = order[position[0] + n]
         for c in range(C):

@@ -152,7 +152,7 @@ class CpuParallel:
     mse = _on_all_cores(cpu_loops.mse)
     sgd = _on_all_cores(cpu_loops.sgd)
     gather = _on_all_cores(cpu_loops.gather)
-    advance = CpuLoops.advance  # one addition
+    advance = staticmethod(cpu_loops.CpuLoops.advance)  # a few copies
 
     def _padded(self, role: str, x: Array) -> Array:
         N, C, H, W = x.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,13 @@ import numpy.typing as npt
 from ae_core.architecture import Architecture
 from ae_core.devices.device import Array
 from ae_core.errors import InputError
-from ae_core.parameters import Precision
+from ae_core.parameters import Precision, StepKind
 from ae_core.phases.feed import Feed
 from ae_core.phases.layers import Conv2D, Input, Layer, MaxPool2D, ReLU, UpSample2D
 from ae_core.phases.operations import Operations
-from ae_core.phases.plan import Cost, Kind, Step
+from ae_core.phases.plan import Cost, Step
 
-KINDS: dict[str, Kind] = {"conv2d": "convolution", "mse": "loss", "sgd": "update"}
+KINDS: dict[str, StepKind] = {"conv2d": "convolution", "mse": "loss", "sgd": "update"}
 """By the first part of an operation's name; all others are elementwise."""
 
 
@@ -39,6 +39,12 @@ class Layered:
     """
 
     precision: Precision = "float32"
+    fetch: Sequence[Step]
+    encode: Sequence[Step]
+    evaluate: Sequence[Step]
+    differentiate: Sequence[Step]
+    update: Sequence[Step]
+    advance: Sequence[Step]
     not_materialised: frozenset[str] = frozenset()
 
     def __init__(
@@ -55,7 +61,7 @@ class Layered:
         self.operations, self.architecture, self.batch_size = operations, architecture, batch_size
         self.device, self.threads = operations.device, operations.threads
         self.capturable = operations.capturable
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.layers = self._chain(image_gradient)
         empty = self.device.empty
         self.parameters = empty((architecture.parameter_count,), self.dtype)
@@ -152,11 +158,11 @@ class Layered:
         steps: list[Step] = []
         costs = {f"{c.layer}.{c.operation}": c for c in self.architecture.costs(images)}
         for layer in self.layers:
-            layer.operations = _Calls(self.operations, layer.name, costs, steps)
+            layer.operations = cast(Operations, _Calls(self.operations, layer.name, costs, steps))
         for each in passes:
             if isinstance(each, tuple):
                 name, call = each
-                call(_Calls(self.operations, name, costs, steps))
+                call(cast(Operations, _Calls(self.operations, name, costs, steps)))
             else:
                 each()
         for layer in self.layers:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from ae_core.architecture import Architecture
 from ae_core.devices.device import Array, Device
-from ae_core.parameters import Precision
+from ae_core.parameters import Precision, StepKind
 from ae_core.phases.feed import Feed
-
-Kind = Literal["input", "convolution", "elementwise", "loss", "update", "exchange"]
-"""What a step mostly is; a convolution with something fused into it is a convolution."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Step:
 
     name: str
     """For people: `conv1 + bias + ReLU + pool, forward`."""
-    kind: Kind
+    kind: StepKind
     cost: Cost
     run: Callable[[], None]
     """Queues it; allocates nothing and waits for nothing."""
@@ -71,7 +69,7 @@ class Plan(Protocol):
     """CPU threads that the arithmetic uses; 1 where a GPU does it."""
     capturable: bool
     """Whether a training step may become a CUDA graph."""
-    dtype: npt.DTypeLike
+    dtype: np.dtype[Any]
     """Of parameters, gradients and losses: float32, or float64 where a plan is checked in it."""
 
     parameters: Array

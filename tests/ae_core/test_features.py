@@ -27,9 +27,9 @@ from ae_core.data.cifar10 import normalise
 from ae_core.errors import InputError
 from ae_core.files import BusyError, UnwritableError
 from ae_core.records import TrainingSettings
-from ae_core.training.checkpoint import Checkpoint, TrainingState
 from ae_core.training import checkpoint as checkpoints
 from ae_core.training import loop
+from ae_core.training.checkpoint import Checkpoint, TrainingState
 from tests.conftest import ROOT, SMALL
 
 ENGINE = ScikitLearn()
@@ -42,7 +42,7 @@ each_format = pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 
 
 def new_autoencoder(seed: int = 1) -> Autoencoder:
-    return Autoencoder(phases.create("cpu"), SMALL, batch_size=5, seed=seed)
+    return Autoencoder(phases.create("cpu", SMALL, 5), seed=seed)
 
 
 @pytest.fixture
