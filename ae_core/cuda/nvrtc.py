@@ -94,7 +94,7 @@ class _Bindings:
         log = b" " * self._done(nvrtc.nvrtcGetProgramLogSize(program))
         self._done(nvrtc.nvrtcGetProgramLog(program, log))
         if error:
-            raise _CompilationError(log.decode().rstrip("\0"))
+            raise _CompilationError(log.decode())
         symbols = {
             name: self._done(nvrtc.nvrtcGetLoweredName(program, name.encode())).decode()
             for name in self._names

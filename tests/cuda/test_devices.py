@@ -608,4 +608,5 @@ def test_compiler_output_is_cut_to_its_first_error():
     log = "\nnote\na.cu(4): warning: x\n b.cu(3): error: no such thing\nc.cu(5): error: y\n"
     assert kernels.compiler_error(log) == "b.cu(3): error: no such thing"
     assert kernels.compiler_error("killed\n") == "killed"
+    assert kernels.compiler_error("a note\n\0ptxas error : no\n\0") == "ptxas error : no"
     assert kernels.compiler_error("\n") == "it said nothing"

@@ -24,7 +24,7 @@ SOURCES = sorted(
     {CEILINGS, *(source for name in CUDA for source in phases.implementation(name).sources)},
     key=lambda source: source.file,
 )
-ARCHITECTURES = ("75", "80", "90a")
+ARCHITECTURES = ("75", "80", "90", "90a")
 ARGUMENTS = KernelSource("arguments.cu", ("line<float>", "line<bf16>", "count_up", "add", "reach"))
 CLUSTERED = KernelSource("clustered.cu", ("clustered",), "90a")
 
@@ -118,7 +118,7 @@ def test_registers_that_spill_or_are_too_many_are_found(right, wrong, found, tmp
     folder = altered("conv_implicit_gemm.cu", right, wrong, tmp_path / "kernels")
     source = next(s for s in SOURCES if s.file == "conv_implicit_gemm.cu")
     with pytest.raises(AssertionError, match=found):
-        check(source, "90a", folder)
+        check(source, "90", folder)
 
 
 def test_what_no_card_can_hold_is_found():
@@ -126,7 +126,7 @@ def test_what_no_card_can_hold_is_found():
         "conv_implicit_gemm.cu", ("conv2d_gemm<FORWARD, 32, 32, 16, 4, 4>",)
     )
     with pytest.raises(DeviceError, match="uses too much shared data"):
-        nvrtc.compile(tiles_too_large, "90a")
+        nvrtc.compile(tiles_too_large, "90")
 
 
 def test_every_phase_names_what_it_launches():
