@@ -12,8 +12,10 @@
 
 // x86-64 and 64-bit Arm switch stacks in some twenty instructions. Elsewhere ucontext does it, some
 // fifty times slower.
-#if !defined(__x86_64__) && !defined(__aarch64__)
+#if !defined(__x86_64__) && !defined(__aarch64__) && !defined(EMULATOR_UCONTEXT)
 #define EMULATOR_UCONTEXT
+#endif
+#ifdef EMULATOR_UCONTEXT
 #include <ucontext.h>
 #endif
 
@@ -37,7 +39,8 @@ void emulator_switch(void** save, void* load);
 }
 
 // Both push the registers that a called function must preserve, exchange the stacks, and pop.
-#if defined(__x86_64__)
+#if defined(EMULATOR_UCONTEXT)
+#elif defined(__x86_64__)
 asm(R"(
 .text
 .globl emulator_switch
