@@ -1,6 +1,11 @@
 // Parts of hopper.cuh that hopper_product.cu leaves out.
 #include "hopper.cuh"
 
+__device__ void copy_box(const unsigned char* memory, float* y, int bytes) {
+    const float* const values = reinterpret_cast<const float*>(memory);
+    for (int k = threadIdx.x; k < bytes / 4; k += blockDim.x) y[k] = values[k];
+}
+
 // One box of a tensor, as it lies in shared memory: y (bytes / 4).
 template <int RANK> __global__ void load_box(const __grid_constant__ TensorMap map, float* y, int bytes,
                                              int c0, int c1, int c2, int c3) {
@@ -16,7 +21,7 @@ template <int RANK> __global__ void load_box(const __grid_constant__ TensorMap m
     }
     __syncthreads();
     mbarrier_wait(&arrived, 0);
-    for (int k = threadIdx.x; k < bytes / 4; k += blockDim.x) y[k] = reinterpret_cast<float*>(memory)[k];
+    copy_box(memory, y, bytes);
 }
 
 // y (rows, 32) = 2 x, through one tile of 8 x 32 floats after the other: loaded, changed, stored.

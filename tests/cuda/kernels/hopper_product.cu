@@ -7,8 +7,17 @@
 constexpr int STAGES = 3, DEPTH = 64, ROWS = 64, GROUP = 128;
 constexpr int ROW_BYTES = 128, PATTERN = 8 * ROW_BYTES;  // 8 rows of 64 bf16: the swizzle repeats
 
+// The warpgroup's sums to c (64, N).
+template <int N> __device__ void write_rows(const float (&sums)[N / 2], float* c) {
+    const int warp = threadIdx.x / 32 % 4, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    for (int i = 0; i < N / 2; i++) {
+        const int row = 16 * warp + g + i / 2 % 2 * 8, column = i / 4 * 8 + 2 * t + i % 2;
+        c[row * N + column] = sums[i];
+    }
+}
+
 template <int N, bool TRANSPOSED_A, bool TRANSPOSED_B>
-__global__ void __launch_bounds__(2 * GROUP)
+__global__ void __launch_bounds__(2 * GROUP, 1)
     product(const __grid_constant__ TensorMap a_map, const __grid_constant__ TensorMap b_map, float* c,
             int depth) {
     constexpr int A_BYTES = ROWS * DEPTH * 2, B_BYTES = N * DEPTH * 2;
@@ -61,12 +70,9 @@ __global__ void __launch_bounds__(2 * GROUP)
             wgmma<N, TRANSPOSED_A, TRANSPOSED_B>(sums, left, right);
         }
         wgmma_commit();
-        wgmma_wait<0>();  // products are done
-        mbarrier_arrive(&empty[stage]);
+        wgmma_wait<1>();  // the products of the step before are done
+        if (step) mbarrier_arrive(&empty[(step - 1) % STAGES]);
     }
-    const int warp = thread / 32 % 4, lane = thread % 32, g = lane / 4, t = lane % 4;
-    for (int i = 0; i < N / 2; i++) {
-        const int row = 16 * warp + g + i / 2 % 2 * 8, column = i / 4 * 8 + 2 * t + i % 2;
-        c[int64(row0 + row) * N + column] = sums[i];
-    }
+    wgmma_wait<0>();  // all products are done
+    write_rows<N>(sums, c + int64(row0) * N);
 }
