@@ -229,10 +229,10 @@ class EmulatedDevice:
             DeviceError: arguments that don't fit the kernel's parameters; and, here or when queued
                 work runs, a divergent barrier, an impossible grid or too much shared memory.
         """
-        self.launches += 1
         order = WARP_ORDERS.index(self._order)
         run = kernel.bind(grid, block, args, _start, order, shared_bytes)
         self._queue(stream or self._main, run)
+        self.launches += 1
 
     def address(self, array: Array) -> int:
         """Where the array's first element is."""
