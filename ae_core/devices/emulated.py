@@ -1,4 +1,4 @@
-"""A CPU that runs the same kernels: compiled by g++, each CUDA thread a fiber (`emulator/`).
+"""A CPU that runs the same kernels: compiled as C++, each CUDA thread a fiber (`emulator/`).
 
 Slow, and exact: it finds races within a block, divergent barriers and reads of memory that nobody
 wrote. Blocks run in turn, so a race between two of them goes unseen. New memory is NaN, or a
@@ -209,7 +209,7 @@ class EmulatedDevice:
         return nullcontext()
 
     def load(self, source: KernelSource) -> Mapping[str, Kernel]:
-        """Compile with g++ into the cache, or take it from there."""
+        """Compile into the cache, or take it from there."""
         if source not in self._loaded:
             self._loaded[source] = native.load(source, self._kernels, self._sanitizer)
         return self._loaded[source]
