@@ -11,6 +11,7 @@ from ae_book.making.chapters import BookError
 from ae_book.making.runs import Run
 from ae_book.showing import tables
 from ae_core import records
+from ae_core.numbers import count
 from ae_core.records import BenchmarkRecord, TrainingRecord
 
 BENCHMARK = "cpu_benchmark.json"
@@ -81,8 +82,8 @@ def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
     ]
     if training.test:
         lines += [
-            f"After {len(training.epochs)} epochs over {training.settings.images:,} images, the "
-            f"mean squared error on {training.test.images:,} test images was "
+            f"After {len(training.epochs)} epochs over {count(training.settings.images)} images, "
+            f"the mean squared error on {count(training.test.images)} test images was "
             f"{training.test.mse:.4f}, and the mean of their PSNRs {training.test.psnr:.1f} dB."
         ]
     return lines
