@@ -22,27 +22,25 @@ __all__ = ["encoded", "extract", "load", "select", "stratified", "subset", "time
 
 
 def stratified(labels: npt.NDArray[np.uint8], count: int, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Indices, ascending, of `count` random images with the classes in equal parts (or one off).
+    """Indices, ascending, of `count` random images with each class's share as in `labels`.
+
+    Shares are kept to the image: of CIFAR-10, whose classes are alike, classes differ by one at
+    most. All indices where there are no more than `count`.
 
     Raises:
-        InputError: `count` is negative, or a class has too few images.
+        InputError: `count` is negative.
     """
+    from sklearn.utils import resample  # noqa: PLC0415
+
     if count < 0:
         raise InputError(f"images: expected a whole number from 0, found {count}")
-    if count >= len(labels):
-        return np.arange(len(labels))
-    random, classes = np.random.default_rng(seed), np.unique(labels)
-    wanted = np.full(len(classes), count // len(classes))
-    wanted[: count % len(classes)] += 1
-    chosen = []
-    for label, number in zip(classes, wanted, strict=True):
-        there = np.flatnonzero(labels == label)
-        if len(there) < number:
-            raise InputError(
-                f"images: expected at least {number} of class {label}, found {len(there)}"
-            )
-        chosen.append(random.permutation(there)[:number])
-    return np.sort(np.concatenate(chosen))
+    everything = np.arange(len(labels))
+    if count in (0, len(labels)) or count > len(labels):
+        return everything[:count]
+    chosen = resample(
+        everything, replace=False, n_samples=count, stratify=labels, random_state=seed
+    )
+    return np.sort(chosen)
 
 
 def extract(
