@@ -19,7 +19,7 @@ TRAINING = "cpu_training.json"
 GPU_BENCHMARK = "gpu_benchmark.json"
 """All phases; written where there is a GPU."""
 GPU_TRAINING = "training_gpu-v2.json"
-SOURCES = ((GPU_BENCHMARK, GPU_TRAINING), (BENCHMARK, TRAINING))
+PAIRS = ((GPU_BENCHMARK, GPU_TRAINING), (BENCHMARK, TRAINING))
 """Pairs of a benchmark and a training record, the best first."""
 MARKS = re.compile(
     r"(?P<begin><!-- headline of editions/(?P<edition>\S+) -->)\n.*?"
@@ -49,14 +49,14 @@ def readme(text: str) -> str:
     Raises:
         BookError: it has no such marks, or no edition of that name has the records.
     """
-    found = MARKS.search(text)
-    if not found:
+    marked = MARKS.search(text)
+    if not marked:
         raise BookError(
             "README: expected text between <!-- headline of editions/NAME --> and "
             "<!-- headline ends -->, found no such marks"
         )
-    table = "\n".join(markdown(runs.edition(found["edition"]))).strip()
-    return text[: found.end("begin")] + f"\n{table}\n" + text[found.start("end") :]
+    table = "\n".join(markdown(runs.edition(marked["edition"]))).strip()
+    return text[: marked.end("begin")] + f"\n{table}\n" + text[marked.start("end") :]
 
 
 def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
@@ -91,7 +91,7 @@ def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
 
 def _paths(run: Run) -> list[Path]:
     """The first pair of records that a run has; those of a GPU come first."""
-    *better, last = SOURCES
+    *better, last = PAIRS
     for names in better:
         try:
             return [run.record_path(name) for name in names]

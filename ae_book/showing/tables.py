@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from ae_core.architecture import KERNEL, Architecture
+from ae_core.architecture import KERNEL_SIZE, Architecture
 from ae_core.commands.tables import (
     benchmark,
     classification,
@@ -99,7 +99,7 @@ def im2col(architecture: Architecture, batch: int = 1) -> pd.DataFrame:
         if layer.kind == "conv":
             channels, height, width = layer.input
             plane = 4 * batch * channels * height * width / 1e6
-            rows.append({"layer": layer.name, "input": plane, "im2col": KERNEL**2 * plane})
+            rows.append({"layer": layer.name, "input": plane, "im2col": KERNEL_SIZE**2 * plane})
     frame = pd.DataFrame(rows)
     total = {"layer": "all", "input": frame["input"].sum(), "im2col": frame["im2col"].sum()}
     frame = pd.concat([frame, pd.DataFrame([total])])

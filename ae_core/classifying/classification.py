@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ae_core import files, progress
 from ae_core.classifying.engines import Engine, open_engine
-from ae_core.classifying.feature_files import FeatureError, Features, FeatureSource, load
+from ae_core.classifying.feature_files import FeatureError, FeatureOrigin, Features, load
 from ae_core.classifying.features import select, stratified
 from ae_core.classifying.least_squares import CHUNK, RbfLeastSquares
 from ae_core.classifying.svc import OneVsOneSVC
@@ -72,8 +72,8 @@ def classify(
     from sklearn.metrics import confusion_matrix  # noqa: PLC0415
 
     if train.x.shape[1] != test.x.shape[1]:
-        found = f"found {train.x.shape[1]} and {test.x.shape[1]}"
-        raise InputError(f"features: expected as many for training and test, {found}")
+        widths = f"{train.x.shape[1]} and {test.x.shape[1]}"
+        raise InputError(f"features: expected as many for training and test, found {widths}")
     if len(np.unique(train.labels)) < 2:
         raise InputError("labels: expected at least two classes in the training set, found one")
     refuse_too_large(len(train.x), len(test.x), train.x.shape[1], settings, engine)
@@ -128,14 +128,14 @@ def classify_files(
     facts, opened = provenance.current(), open_engine(engine)
     train_path, test_path = (_only_file(directory, split) for split in ("train", "test"))
     train = load(train_path, opened)
-    source = cast(FeatureSource, train.source)
-    like = source.model_copy(update={"split": "test"})
+    origin = cast(FeatureOrigin, train.origin)
+    like = origin.model_copy(update={"split": "test"})
     test = load(test_path, opened, like)
     warm_up(opened)
     if with_search:
         settings, _ = search(train, settings, opened)
-    result, _ = classify(train, test, settings, opened, name="encoder", classes=len(source.classes))
-    return record(facts, source.dataset, source.classes, opened, [result], source.parameters_digest)
+    result, _ = classify(train, test, settings, opened, name="encoder", classes=len(origin.classes))
+    return record(facts, origin.dataset, origin.classes, opened, [result], origin.parameters_digest)
 
 
 def _only_file(directory: str | Path, split: str) -> Path:
@@ -145,9 +145,11 @@ def _only_file(directory: str | Path, split: str) -> Path:
     folder = files.expect(directory, wanted, files.FOLDER, error=FeatureError)
     there = [folder / name for name in names if files.found_at(folder / name) != files.NOTHING]
     if len(there) != 1:
-        found = " and ".join(path.name for path in there) or "neither"
+        names_there = " and ".join(path.name for path in there) or "neither"
         remedy = "remove the older one" if there else "write it with `python -m ae_core features`"
-        raise FeatureError(f"{folder}: expected {' or '.join(names)}, found {found}: {remedy}")
+        raise FeatureError(
+            f"{folder}: expected {' or '.join(names)}, found {names_there}: {remedy}"
+        )
     return there[0]
 
 

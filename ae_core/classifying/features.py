@@ -13,7 +13,7 @@ from ae_core import files, progress
 from ae_core.autoencoder import Autoencoder
 from ae_core.classifying import feature_files
 from ae_core.classifying.engines import Engine
-from ae_core.classifying.feature_files import Features, FeatureSource, SplitName, load, writing
+from ae_core.classifying.feature_files import FeatureOrigin, Features, SplitName, load, writing
 from ae_core.data.cifar10 import Dataset, normalise
 from ae_core.errors import InputError
 from ae_core.records import FormatTime
@@ -49,7 +49,7 @@ def extract(
     split: SplitName,
     path: str | Path,
     rows: npt.NDArray[np.integer] | None = None,
-) -> FeatureSource:
+) -> FeatureOrigin:
     """Encode a split's images into a file that is whole or absent.
 
     Args:
@@ -65,11 +65,11 @@ def extract(
     """
     images = getattr(dataset, split)
     rows = np.arange(len(images.labels)) if rows is None else rows
-    source = _source(autoencoder, dataset, split, len(rows))
-    with writing(path, source) as write:
+    origin = _origin(autoencoder, dataset, split, len(rows))
+    with writing(path, origin) as write:
         for here, block in _encoding(autoencoder, dataset, split, rows):
             write(rows[here], images.labels[rows[here]], block)
-    return source
+    return origin
 
 
 def encoded(
@@ -96,29 +96,29 @@ def time_formats(
 ) -> list[FormatTime]:
     """Write some test images' features as Parquet and as CSV, and read them back; timed."""
     blocks, labels = [*_encoding(autoencoder, dataset, "test", rows)], dataset.test.labels[rows]
-    source = _source(autoencoder, dataset, "test", len(rows))
-    found = []
+    origin = _origin(autoencoder, dataset, "test", len(rows))
+    times = []
     with files.scratch() as folder:
         for suffix in (".parquet", ".csv"):
             path = folder / f"some{suffix}"
             started = time.perf_counter()
-            with writing(path, source) as write:
+            with writing(path, origin) as write:
                 for here, block in blocks:
                     write(rows[here], labels[here], block)
             written = time.perf_counter()
-            load(path, engine, source)
+            load(path, engine, origin)
             engine.synchronize()
-            found.append(
+            times.append(
                 FormatTime(
                     suffix=suffix,
                     images=len(rows),
-                    features=source.features,
+                    features=origin.features,
                     bytes=path.stat().st_size,
                     write_seconds=written - started,
                     read_seconds=time.perf_counter() - written,
                 )
             )
-    return found
+    return times
 
 
 def subset(features: Features, images: int, engine: Engine, seed: int = 0) -> Features:
@@ -132,10 +132,10 @@ def select(features: Features, rows: npt.NDArray[np.integer], engine: Engine) ->
     return Features(x, features.labels[rows], features.rows[rows])
 
 
-def _source(
+def _origin(
     autoencoder: Autoencoder, dataset: Dataset, split: SplitName, images: int
-) -> FeatureSource:
-    return FeatureSource(
+) -> FeatureOrigin:
+    return FeatureOrigin(
         split=split,
         images=images,
         features=autoencoder.architecture.latent_features,

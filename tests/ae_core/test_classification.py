@@ -369,7 +369,7 @@ def test_the_search_is_given_training_images_alone(write, monkeypatch):
 
     monkeypatch.setattr(classification, "search", stand_in)
     found = classify_files(folder, SVC_SETTINGS, "scikit-learn", with_search=True)
-    assert [train.source.split for train in given] == ["train"]
+    assert [train.origin.split for train in given] == ["train"]
     assert found.results[0].settings.C == 77
 
 

@@ -16,7 +16,7 @@ from ae_core.classifying import engines, feature_files
 from ae_core.classifying.classification import classify
 from ae_core.classifying.controls import latent, pooled, raw_pixels
 from ae_core.classifying.engines import Rapids, ScikitLearn, open_engine
-from ae_core.classifying.feature_files import FeatureError, Features, FeatureSource, load
+from ae_core.classifying.feature_files import FeatureError, Features, FeatureOrigin, load
 from ae_core.classifying.features import select
 from ae_core.classifying.least_squares import RbfLeastSquares
 from ae_core.classifying.svc import OneVsOneSVC
@@ -119,7 +119,7 @@ def clusters(seed=0, count=240, dimension=8, classes=4, dtype=np.float32):
 
 def written(path, x, labels):
     """`x` in a file of features."""
-    source = FeatureSource(
+    origin = FeatureOrigin(
         split="train",
         images=len(x),
         features=x.shape[1],
@@ -183,7 +183,7 @@ class TestRapids:
         for found in (there, here):
             np.testing.assert_array_equal(found.labels, labels)
             np.testing.assert_array_equal(found.rows, np.arange(len(x)))
-            assert (found.labels.dtype, found.source) == (np.uint8, here.source)
+            assert (found.labels.dtype, found.origin) == (np.uint8, here.origin)
 
     @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
     def test_a_file_cut_short_is_refused(self, gpu, tmp_path, suffix):

@@ -90,7 +90,7 @@ def test_features_come_back_to_the_bit(whole, autoencoder, dataset, suffix):
     np.testing.assert_array_equal(bits(loaded.x), bits(autoencoder.encode(images)))
     np.testing.assert_array_equal(loaded.rows, ROWS)
     np.testing.assert_array_equal(loaded.labels, dataset.train.labels[ROWS])
-    assert (loaded.labels.dtype, loaded.source) == (np.uint8, inspect(path))
+    assert (loaded.labels.dtype, loaded.origin) == (np.uint8, inspect(path))
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -366,7 +366,7 @@ def test_flipped_bytes_in_a_parquet_file_never_change_a_feature(whole):
         np.testing.assert_array_equal(bits(loaded.x), bits(good.x))
         np.testing.assert_array_equal(loaded.labels, good.labels)
         np.testing.assert_array_equal(loaded.rows, good.rows)
-        assert loaded.source == good.source
+        assert loaded.origin == good.origin
 
 
 def test_a_flipped_bit_in_a_csv_file_is_found_anywhere(whole, random):
@@ -385,7 +385,7 @@ def test_a_flipped_bit_in_a_csv_file_is_found_anywhere(whole, random):
         np.testing.assert_array_equal(bits(loaded.x), bits(good.x))
         np.testing.assert_array_equal(loaded.labels, good.labels)
         np.testing.assert_array_equal(loaded.rows, good.rows)
-        assert loaded.source == good.source
+        assert loaded.origin == good.origin
 
 
 def with_another_digit(path):
@@ -507,7 +507,7 @@ def test_a_second_process_is_refused_before_it_encodes(autoencoder, dataset, tmp
     with pytest.raises(BusyError, match=f"^{path}: another process is writing it"):
         extract(autoencoder, dataset, "train", path, ROWS)
     process.communicate("")
-    assert load(path, ENGINE).source.images == len(ROWS)
+    assert load(path, ENGINE).origin.images == len(ROWS)
 
 
 @each_format
@@ -557,7 +557,7 @@ def test_features_of_something_else_are_refused_by_name(whole, dataset, suffix):
     ):
         wanted = like.model_copy(update={field: value})
         refused(path, rf"expected features with {field} .*, found .*{found}", like=wanted)
-    assert load(path, ENGINE, like.model_copy(update={"images": 9})).source == like
+    assert load(path, ENGINE, like.model_copy(update={"images": 9})).origin == like
 
 
 @given(
