@@ -145,11 +145,9 @@ def _only_file(directory: str | Path, split: str) -> Path:
     folder = files.expect(directory, wanted, files.FOLDER, error=FeatureError)
     there = [folder / name for name in names if files.found_at(folder / name) != files.NOTHING]
     if len(there) != 1:
-        names_there = " and ".join(path.name for path in there) or "neither"
+        found = " and ".join(path.name for path in there) or "neither"
         remedy = "remove the older one" if there else "write it with `python -m ae_core features`"
-        raise FeatureError(
-            f"{folder}: expected {' or '.join(names)}, found {names_there}: {remedy}"
-        )
+        raise FeatureError(f"{folder}: expected {' or '.join(names)}, found {found}: {remedy}")
     return there[0]
 
 
