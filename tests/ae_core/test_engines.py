@@ -16,7 +16,7 @@ from ae_core.classifying import engines, feature_files
 from ae_core.classifying.classification import classify
 from ae_core.classifying.controls import latent, pooled, raw_pixels
 from ae_core.classifying.engines import Rapids, ScikitLearn, open_engine
-from ae_core.classifying.feature_files import FeatureError, Features, FeatureOrigin, load
+from ae_core.classifying.feature_files import FeatureError, FeatureOrigin, Features, load
 from ae_core.classifying.features import select
 from ae_core.classifying.least_squares import RbfLeastSquares
 from ae_core.classifying.svc import OneVsOneSVC
@@ -127,7 +127,7 @@ def written(path, x, labels):
         classes=CLASSES,
         parameters_digest="0" * 64,
     )
-    with feature_files.writing(path, source) as write:
+    with feature_files.writing(path, origin) as write:
         for start in range(0, len(x), 50):
             here = slice(start, start + 50)
             write(np.arange(len(x))[here], labels[here], x[here])
