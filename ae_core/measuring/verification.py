@@ -240,9 +240,7 @@ def compare(
             pixels[network.height] = normalise(dataset.train.images[:images], network.height)
         some = pixels[network.height]
 
-        quantities = partial(
-            _quantities, network, some, steps, each_step, learning_rate, seed
-        )
+        quantities = partial(_quantities, network, some, steps, each_step, learning_rate, seed)
         if (network, each_step) not in references:
             references[network, each_step] = quantities("cpu", opened, np.float64)
         expected = references[network, each_step]
