@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ae_core.errors import InputError
@@ -23,6 +24,18 @@ class Gpu:
     driver: str
     memory_bytes: int
     compute_capability: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes held; None where a device has no memory of its own."""
+
+    host: int
+    """The process's peak."""
+    device: int | None
+    """The device's peak."""
+    device_in_use: int | None = None
+    """On the device, at the end."""
 
 
 def cpu_model() -> str:
@@ -51,6 +64,15 @@ def gpu() -> Gpu | None:
         )
     except (IndexError, ValueError):
         return None
+
+
+def lacking_for_rapids() -> str:
+    """What this machine lacks for RAPIDS, and what to do; empty if nothing."""
+    if not gpu():
+        return "an NVIDIA GPU, found none; use scikit-learn"
+    if not all(find_spec(name) for name in ("cuml", "cudf")):
+        return "cuML and cuDF: pip install 'ae-core[rapids]'"
+    return ""
 
 
 def output(*command: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ae_core.devices.device import Array, DeviceKind, Host, Mark, Memory
+from ae_core.devices.device import Array, DeviceKind, Host, Mark
 from ae_core.devices.kernel_device import (
     Argument,
     Dimensions,
@@ -26,6 +26,7 @@ from ae_core.devices.kernels import (
     digest,
     kernels_directory,
 )
+from ae_core.machine import Memory
 
 OLDEST = 75
 """Compute capability 7.5 (Turing, T4): the oldest that current CUDA compiles for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ae_core import machine
 from ae_core.devices.device import Array, Device
 from ae_core.devices.kernels import DeviceError, KernelSource
+from ae_core.parameters import DeviceChoice
 
-Choice = Literal["auto", "cuda", "emulated"]
 Kernel = Any
 Stream = Any
 Dimensions = tuple[int, int, int]
@@ -77,9 +77,9 @@ def open_device(choice: str = "auto", kernels: Path | None = None) -> KernelDevi
     Raises:
         DeviceError: it is not there, or can't be used; says what to do.
     """
-    if choice not in get_args(Choice):
+    if choice not in get_args(DeviceChoice):
         raise DeviceError(
-            f"device: expected one of {', '.join(get_args(Choice))}, found {choice!r}"
+            f"device: expected one of {', '.join(get_args(DeviceChoice))}, found {choice!r}"
         )
     if choice == "cuda" or (choice == "auto" and machine.gpu()):
         from ae_core.devices.cuda import CudaDevice  # noqa: PLC0415

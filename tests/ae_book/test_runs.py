@@ -10,9 +10,9 @@ import nbformat
 import pytest
 
 from ae_book.analysis import headline
-from ae_book.making import execution, runs, status
+from ae_book.making import execution, runs
 from ae_book.making.chapters import BookError
-from ae_book.site import html
+from ae_book.site import html, status
 from ae_core import machine
 from tests.ae_book.small_book import DECLARATION, PARAMETERS, git, quick, write_chapter
 from tests.conftest import ROOT

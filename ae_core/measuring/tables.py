@@ -1,4 +1,4 @@
-"""Tables that commands print, as data frames made from records."""
+"""What was measured as tables: data frames made from records, which commands and the book show."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def classification(record: ClassificationRecord) -> pd.DataFrame:
 
 
 def operation_times(record: ProfileRecord) -> pd.DataFrame:
-    """One row an operation of a layer, as the record has it, with its least time by the roofline."""
+    """One row an operation of a layer, as recorded, with its least time by the roofline."""
     frame = pd.DataFrame([operation.model_dump() for operation in record.operations])
     if record.ceilings:
         frame["least"] = [record.ceilings.seconds(o.flops, o.bytes) for o in record.operations]
