@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ae_book.making import chapters, parameters
+from ae_book.making import chapters, freshness, parameters
 from ae_core.architecture import Architecture
 from ae_core.data import cifar10, locate
 from tests.ae_book import small_book as small
@@ -71,6 +71,6 @@ def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: cifar10
     root = small.make(tmp_path)
     monkeypatch.setattr(chapters, "root", lambda: root)
     monkeypatch.setattr(parameters, "CHAPTERS", small.DECLARED)
-    monkeypatch.setattr(chapters, "kernels_directory", lambda: root / "kernels")
+    monkeypatch.setattr(freshness, "kernels_directory", lambda: root / "kernels")
     monkeypatch.setenv(locate.DIRECTORY_VARIABLE, str(dataset.directory))
     return root

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ae_book.making import chapters, inside
+from ae_book.making import chapters, freshness, inside
 from ae_book.making.chapters import BookError
 from ae_book.making.runs import RECORDS, Execution, Run
 from ae_core import checkout, files, machine
@@ -195,7 +195,7 @@ def _execute_aside(
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
     notebook.metadata.pop("papermill", None)
-    written = chapters.digest_of((aside / RECORDS).glob("*.json"), aside / RECORDS)
+    written = freshness.digest_of((aside / RECORDS).glob("*.json"), aside / RECORDS)
     execution = Execution(
         provenance=facts, dataset=dataset.identity, seconds=time.perf_counter() - started
     )
