@@ -270,11 +270,11 @@ def test_html_that_has_faults_leaves_the_old_in_place(small_book, monkeypatch):
 
 def test_html_is_built_by_one_process_at_a_time(small_book):
     execution.execute(quick(), [])
-    html = small_book / "_build" / "html"
-    command = [sys.executable, "-c", HOLD, str(html)]
+    target = small_book / "_build" / "html"
+    command = [sys.executable, "-c", HOLD, str(target)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"claimed\n"
-        with pytest.raises(BusyError, match=f"{html}: another process is writing it"):
+        with pytest.raises(BusyError, match=f"{target}: another process is writing it"):
             html.build([quick()])
         other.communicate(b"")
 
