@@ -22,8 +22,13 @@ SMALL = Architecture(channels=3, height=8, width=8, filters=(6, 4, 4, 6))
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Tests never see or change the user's data, and never download."""
-    os.environ["AE_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    """Tests never see or change the user's data, and never download.
+
+    Of workers that run beside each other, one compiles and makes the stand-in for all.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    together = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    os.environ["AE_CACHE_DIR"] = str(together / "cache")
     for name in (locate.DIRECTORY_VARIABLE, "AE_RECORDS_DIR", "AE_COMMAND", "AE_BOOK"):
         os.environ.pop(name, None)
 

@@ -60,9 +60,8 @@ def test_only_float32_is_taken():
         EmulatedDevice().empty((1,), np.float64)
 
 
-def test_a_library_is_built_once_and_again_when_a_header_changes(folder, monkeypatch):
+def test_a_library_is_built_once_and_again_when_a_header_changes(folder, cache, monkeypatch):
     def libraries() -> set[str]:
-        cache = Path(os.environ["AE_CACHE_DIR"]) / "emulator"
         return {path.name for path in cache.glob("bias_batched-*.so")}
 
     source = KernelSource("bias_batched.cu", ("bias_add",))
