@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -153,6 +153,10 @@ class Architecture:
     def parameter_count(self) -> int:
         """Elements of the parameter buffer: 751,875 in the book's network."""
         return self.parameters[-1].offset + self.parameters[-1].size
+
+    def views(self, buffer: Any) -> dict[str, Any]:
+        """Every parameter tensor by name, as a view of a flat buffer `(parameter_count,)`."""
+        return {spec.name: buffer[spec.elements].reshape(spec.shape) for spec in self.parameters}
 
     def initial_parameters(self, seed: int, scale: float = 1.0) -> npt.NDArray[np.float32]:
         """The flat float32 buffer that every phase starts from.

@@ -1,131 +1,149 @@
-"""The autoencoder that trainers, verifiers, profilers and notebooks use, over any phase."""
+"""The autoencoder that trainers, verifiers, profilers and notebooks hold, over any phase's plan."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ae_core.architecture import MINI, Architecture
-from ae_core.devices.device import Array, Device
+from ae_core.devices.device import Device
 from ae_core.devices.kernel_device import KernelDevice
 from ae_core.errors import InputError
-from ae_core.phases import Operations
-from ae_core.phases.layers import Conv2D, Input, Layer, MaxPool2D, ReLU, UpSample2D
+from ae_core.phases.feed import Feed
+from ae_core.phases.plan import Plan, Step
 
 HostArray = npt.NDArray[Any]
 
 
 class Autoencoder:
-    """The network of `architecture`, computed by one phase's operations.
+    """A network that a plan computes: its parameters, its passes, its training step.
 
-    Parameters and gradients each live in one contiguous device buffer. Methods that take and
-    return host arrays are for people and tests; `step` is what training repeats, on device arrays,
-    and neither allocates nor copies between host and device.
+    Methods that take and return host arrays are for people and tests. `step` is what training
+    repeats; its images come from a feed on the device, and it neither allocates nor copies between
+    host and device.
 
     Args:
-        operations: the phase, from `ae_core.phases.create`.
-        architecture: the network; the book's by default.
-        batch_size: the largest number of images in one pass; memory grows with it.
+        plan: of a phase, from `ae_core.phases.create`.
         seed: where the initial parameters come from (`Architecture.initial_parameters`).
         initial_scale: how large they are, likewise.
-        dtype: float32, or float64 for gradient checks on the CPU.
-        image_gradient: also compute the gradient with respect to the images, for checks.
-        graph: queue each training step as one CUDA graph instead of launch by launch.
+        graph: queue each training step as one CUDA graph instead of step by step.
+        exchange: steps between gradients and update: several GPUs make one mean of theirs.
 
     Raises:
-        InputError: `graph`, and the phase can't; or a batch of less than one image.
+        InputError: `graph`, and the phase can't.
     """
 
     def __init__(
         self,
-        operations: Operations,
-        architecture: Architecture | None = None,
+        plan: Plan,
         *,
-        batch_size: int = 1,
         seed: int = 0,
         initial_scale: float = 1.0,
-        dtype: npt.DTypeLike = np.float32,
-        image_gradient: bool = False,
         graph: bool = False,
+        exchange: Sequence[Step] = (),
     ) -> None:
-        if graph and not operations.capturable:
-            found = type(operations).__name__
-            raise InputError(f"graph: expected a phase whose steps can be captured, found {found}")
-        if batch_size < 1:
-            raise InputError(f"batch_size: expected a whole number from 1, found {batch_size}")
-        self.operations = operations
-        self.device = operations.device
-        self.architecture = architecture or Architecture()
-        self.batch_size = batch_size
-        self.dtype = np.dtype(dtype)
-        self.layers = self._chain(image_gradient)
-        self.input: Input = self.layers[0]  # type: ignore[assignment]
-        self.latent = next(a for a in self.layers if a.name == self.architecture.latent.name)
-        self.output = self.layers[-1]
-
-        empty = self.device.empty
-        self._parameters = empty((self.architecture.parameter_count,), self.dtype)
-        self._gradients = empty((self.architecture.parameter_count,), self.dtype)
-        self._share_buffers()
-        parameters = self.architecture.initial_parameters(seed, initial_scale)
-        self.device.upload(parameters.astype(self.dtype), self._parameters)
-        image = self.input.dimension
-        self._images = empty((batch_size, *image), self.dtype)
-        self._output_gradient = empty((batch_size, *image), self.dtype)
-        self.loss = empty((batch_size,), self.dtype)
-        """Each image's mean squared error `(batch_size,)`, as `gradients` or `errors` left it."""
-        self._batch = batch_size
+        if graph and not plan.capturable:
+            raise InputError(
+                f"graph: expected a phase whose steps can be captured, found {plan.name}"
+            )
+        self.plan = plan
+        self.device: Device = plan.device
+        self.architecture: Architecture = plan.architecture
+        self.batch_size = plan.batch_size
+        self.exchange = tuple(exchange)
         self._graph = graph
-        self._graphs: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._queued: dict[int, Callable[[], None]] = {}
+        self._feed: Feed | None = None
+        self._rate: float | None = None
+        self.learning_rate = 0.0
+        initial = self.architecture.initial_parameters(seed, initial_scale)
+        self.device.upload(initial.astype(plan.dtype), plan.parameters)
+        plan.refresh()
 
-    def step(self, images: Array, learning_rate: float, loss: Array) -> None:
-        """One step of gradient descent on the mean reconstruction error of a batch.
+    @property
+    def learning_rate(self) -> float:
+        """Of the update: a number on the device, so that a change costs one small copy."""
+        return self._rate or 0.0
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        if rate != self._rate:
+            self.device.upload(np.array([rate], self.plan.dtype), self.plan.learning_rate)
+            self._rate = rate
+
+    def take_from(self, feed: Feed) -> None:
+        """Take the images of training steps from this feed, from now on."""
+        image = self.architecture.layers[0].output
+        if feed.pixels.shape[1:] != image:
+            raise InputError(f"feed: expected images {image}, found {feed.pixels.shape[1:]}")
+        self.plan.take_from(feed)
+        self._feed = feed
+        self._queued.clear()
+
+    def steps(self, images: int) -> tuple[Step, ...]:
+        """All that a training step on so many images queues, in order."""
+        plan = self.plan
+        plan.set_batch(images)
+        return (*plan.fetch, *plan.differentiate, *self.exchange, *plan.update, *plan.advance)
+
+    def step(self, images: int | None = None) -> None:
+        """One step of gradient descent on the mean reconstruction error of the feed's next images.
 
         Args:
-            images: device array `(N, C, H, W)`, N at most `batch_size`; also the target.
-            learning_rate: of plain SGD.
-            loss: device array `(N,)`, receives each image's mean squared error before the update.
-        """
-        if self._graph:
-            rows = slice(len(images))
-            self._enter(images)
-            self.device.copy(images, self._images[rows])
-            self._captured_step(len(images), learning_rate)()
-            self.device.copy(self.loss[rows], loss)
-        else:
-            self._descend(images, learning_rate, loss)
+            images: how many; a full batch by default.
 
-    def warm_up(self, learning_rate: float = 0.0) -> None:
-        """Run every operation of a step once and change no parameter.
+        Raises:
+            InputError: there is no feed; or more images than a batch.
+        """
+        count = self.batch_size if images is None else images
+        queue = self._queued.get(count) or self._prepared(count)
+        cast(Feed, self._feed).prepare(count)
+        queue()
+
+    def warm_up(self) -> None:
+        """Run every step of a training step once and change no parameter.
 
         What happens only the first time (compiling, loading, touching memory) is then done; also
-        capturing, for full batches and this learning rate, which a graph keeps.
+        capturing, for full batches. A feed, if there is one, is at its beginning afterwards.
         """
-        nothing = np.zeros((self.batch_size, *self.input.dimension), self.dtype)
-        self.device.upload(nothing, self._images)
-        self._descend(self._images, 0.0, self.loss)
-        if self._graph:
-            self._captured_step(self.batch_size, learning_rate)
+        rate, self.learning_rate = self.learning_rate, 0.0
+        feed = self._feed
+        if feed is None:
+            self.plan.set_batch(self.batch_size)
+            image = self.architecture.layers[0].output
+            self.plan.set_images(np.zeros((self.batch_size, *image), self.plan.dtype))
+            for step in (*self.plan.differentiate, *self.exchange, *self.plan.update):
+                step.run()
+        else:
+            count = min(self.batch_size, feed.length)
+            feed.prepare(count)
+            for step in self.steps(count):
+                step.run()
+            self._prepared(count)
+            feed.rewind()
         self.device.synchronize()
+        self.learning_rate = rate
 
     def encode(self, images: HostArray) -> HostArray:
         """Latent features `(N, latent_features)` of host images, any number of them."""
-        features = np.empty((len(images), self.architecture.latent_features), self.dtype)
+        features = np.empty((len(images), self.architecture.latent_features), self.plan.dtype)
         for rows in self._batches(images):
-            features[rows] = self.device.download(self.latent.forward()).reshape(
-                -1, self.architecture.latent_features
-            )
+            _run(self.plan.encode)
+            latent = self.plan.activation(self.architecture.latent.name)
+            features[rows] = latent.reshape(len(latent), -1)
         return features
 
     def reconstruct(self, images: HostArray) -> HostArray:
         """Reconstructions `(N, C, H, W)` of host images, any number; not clipped to [0, 1]."""
-        reconstructions = np.empty((len(images), *self.input.dimension), self.dtype)
+        output = self.architecture.layers[-1]
+        reconstructions = np.empty((len(images), *output.output), self.plan.dtype)
         for rows in self._batches(images):
-            reconstructions[rows] = self.device.download(self.output.forward())
+            _run(self.plan.evaluate)
+            reconstructions[rows] = self.plan.activation(output.name)
         return reconstructions
 
     def errors(
@@ -137,39 +155,36 @@ class Autoencoder:
             images: any number, `(N, C, H, W)`.
             progress: called with the number of images done since its last call.
         """
-        errors = np.empty(len(images), self.dtype)
+        errors = np.empty(len(images), self.plan.dtype)
         for rows in self._batches(images):
-            batch = self._batch
-            self.operations.mse(
-                self.output.forward(),
-                self.input.output,
-                self._output_gradient[:batch],
-                self.loss[:batch],
-            )
-            errors[rows] = self.device.download(self.loss[:batch])
+            _run(self.plan.evaluate)
+            errors[rows] = self._losses(rows.stop - rows.start)
             if progress:
-                progress(batch)
+                progress(rows.stop - rows.start)
         return errors
 
     def gradients(self, images: HostArray) -> tuple[float, dict[str, HostArray]]:
         """Mean loss over a batch of host images, and the gradient of every parameter tensor.
 
-        Keys are those of `parameters`, and `image` if `image_gradient` was asked for.
+        Keys are those of `parameters`.
+
+        Raises:
+            InputError: more images than a batch.
         """
-        (rows,) = self._batches(images)
-        self._differentiate(self.input.output, self.loss[rows])
-        found = self._tensors(self.device.download(self._gradients))
-        if self.input.needs_gradient:
-            found["image"] = self.device.download(self.input.gradient)
-        return float(self.device.download(self.loss[rows]).mean()), found
+        self._refuse_wrong(images)
+        self.plan.set_batch(len(images))
+        self.plan.set_images(images)
+        _run(self.plan.differentiate)
+        gradients = self.architecture.views(self.device.download(self.plan.gradients))
+        return float(self._losses(len(images)).mean()), gradients
 
     def parameters(self) -> dict[str, HostArray]:
         """Host copies of all parameters: `conv1.weights` `(256, 3, 3, 3)`, `conv1.biases`, ..."""
-        return self._tensors(self.device.download(self._parameters))
+        return self.architecture.views(self.device.download(self.plan.parameters))
 
     def digest(self) -> str:
         """SHA-256 of all parameters: which network this is, by its bits."""
-        return hashlib.sha256(self.device.download(self._parameters).tobytes()).hexdigest()
+        return hashlib.sha256(self.device.download(self.plan.parameters).tobytes()).hexdigest()
 
     def load_parameters(self, parameters: Mapping[str, HostArray]) -> None:
         """Replace all parameters.
@@ -177,7 +192,7 @@ class Autoencoder:
         Raises:
             InputError: a tensor is missing, unknown, or has another shape or a NaN.
         """
-        buffer = np.empty(self.architecture.parameter_count, self.dtype)
+        buffer = np.empty(self.architecture.parameter_count, self.plan.dtype)
         expected = {spec.name: spec for spec in self.architecture.parameters}
         for what, names in (
             ("missing", expected.keys() - parameters.keys()),
@@ -192,86 +207,54 @@ class Autoencoder:
             if not np.isfinite(tensor).all():
                 raise InputError(f"{name}: expected finite numbers, found NaN or infinity")
             buffer[spec.elements] = tensor.ravel()
-        self.device.upload(buffer, self._parameters)
+        self.device.upload(buffer, self.plan.parameters)
+        self.plan.refresh()
 
     def poison(self) -> None:
         """Fill every activation and gradient with NaN, so that an element left unwritten shows."""
-        buffers = [self._gradients, self._output_gradient, self.loss]
-        for buffer in [*buffers, *(b for layer in self.layers for b in layer.buffers)]:
-            self.device.upload(np.full(buffer.shape, np.nan, self.dtype), buffer)
+        for buffer in self.plan.buffers():
+            self.device.upload(np.full(buffer.shape, np.nan, buffer.dtype), buffer)
 
-    def _descend(self, images: Array, learning_rate: float, loss: Array) -> None:
-        self._differentiate(images, loss)
-        self.operations.sgd(self._parameters, self._gradients, learning_rate)
-
-    def _captured_step(self, batch: int, learning_rate: float) -> Callable[[], None]:
-        """The step as a graph: with fixed slots for images and loss, and the rate in it."""
-        rate, replay = self._graphs.get(batch, (None, None))
-        if replay is None or rate != learning_rate:
-            rows = slice(batch)
-            replay = cast(KernelDevice, self.device).capture(
-                lambda: self._descend(self._images[rows], learning_rate, self.loss[rows])
+    def _prepared(self, images: int) -> Callable[[], None]:
+        """A function that queues a training step on so many images; kept from then on."""
+        if not self._feed:
+            raise InputError(
+                "step: expected a feed to take images from, found none: take_from(...)"
             )
-            self._graphs[batch] = (learning_rate, replay)
-        return replay
+        runs = [step.run for step in self.steps(images)]
 
-    def _differentiate(self, images: Array, loss: Array) -> None:
-        self._enter(images)
-        output_gradient = self._output_gradient
-        if len(images) < self.batch_size:
-            output_gradient = output_gradient[: len(images)]
-        self.operations.mse(self.output.forward(), images, output_gradient, loss)
-        self.output.backward(output_gradient)
+        def queue() -> None:
+            for run in runs:
+                run()
 
-    def _enter(self, images: Array) -> None:
-        """Make `images` the current batch; only a batch of another size costs more than that."""
-        self.input.set_images(images)
-        if len(images) != self._batch:
-            self._batch = len(images)
-            for layer in self.layers:
-                layer.set_batch(self._batch)
+        if self._graph:
+            queue = cast(KernelDevice, self.device).capture(queue)
+        self._queued[images] = queue
+        return queue
 
-    def _chain(self, image_gradient: bool) -> list[Layer]:
-        _, *specs = self.architecture.layers
-        image = self.architecture.layers[0].output
-        layer: Layer = Input(self.operations, image, self.batch_size, self.dtype, image_gradient)
-        layers = [layer]
-        for spec in specs:
-            match spec.kind:
-                case "conv":
-                    layer = Conv2D(layer, spec.name, filters=spec.output[0])
-                case "relu":
-                    layer = ReLU(layer, spec.name)
-                case "pool":
-                    layer = MaxPool2D(layer, spec.name)
-                case "upsample":
-                    layer = UpSample2D(layer, spec.name)
-            layers.append(layer)
-        return layers
-
-    def _share_buffers(self) -> None:
-        parameters, gradients = self._tensors(self._parameters), self._tensors(self._gradients)
-        for layer in self.layers:
-            names = [name for name in parameters if name.startswith(f"{layer.name}.")]
-            layer.set_params(
-                {name.split(".")[1]: parameters[name] for name in names},
-                {name.split(".")[1]: gradients[name] for name in names},
-            )
-
-    def _tensors(self, buffer: Array) -> dict[str, Array]:
-        return {
-            spec.name: buffer[spec.elements].reshape(spec.shape)
-            for spec in self.architecture.parameters
-        }
-
-    def _batches(self, images: HostArray) -> Any:
-        """Upload host images batch by batch; yield the slice of `images` that is in."""
+    def _batches(self, images: HostArray) -> Iterator[slice]:
+        """Make host images the plan's batch, part by part; yield the part that is in."""
+        self._refuse_wrong(images[: self.batch_size])
         for start in range(0, len(images), self.batch_size):
             rows = slice(start, min(start + self.batch_size, len(images)))
-            batch = self._images[: rows.stop - rows.start]
-            self.device.upload(np.ascontiguousarray(images[rows], self.dtype), batch)
-            self._enter(batch)
+            self.plan.set_batch(rows.stop - rows.start)
+            self.plan.set_images(images[rows])
             yield rows
+
+    def _losses(self, images: int) -> HostArray:
+        return self.device.download(self.plan.loss[:images])
+
+    def _refuse_wrong(self, images: HostArray) -> None:
+        image = self.architecture.layers[0].output
+        if images.shape[1:] != image:
+            raise InputError(
+                f"images: expected (N, {', '.join(map(str, image))}), found {images.shape}"
+            )
+
+
+def _run(steps: Sequence[Step]) -> None:
+    for step in steps:
+        step.run()
 
 
 def default_architecture(device: Device) -> Architecture:

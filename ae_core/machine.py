@@ -9,11 +9,14 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from ae_core.errors import InputError
 
 LONGEST = 300
 """Seconds to wait for a command."""
+DeviceKind = Literal["cpu", "gpu", "emulator"]
+"""What computes."""
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,10 @@ EngineChoice = Annotated[
 ]
 FileFormat = Literal["parquet", "csv"]
 Peer = Literal["torch"]
+StepKind = Literal["input", "convolution", "elementwise", "loss", "update", "exchange"]
+"""Of a part of a training step; a convolution with something fused into it is a convolution."""
+Precision = Literal["float32", "TF32", "bf16"]
+"""Of products: float32's own, from operands rounded to TF32's 10 bits, or to bf16's 7."""
 
 PATH = Field(strict=True, description="the path of a folder or file, as text")
 Folder = Annotated[str, PATH, AfterValidator(folder)]

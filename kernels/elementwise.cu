@@ -131,8 +131,8 @@ __global__ void mse(const float* y, const float* target, float* dy, float* loss,
     if (threadIdx.x == 0) loss[blockIdx.x] = sum / size;
 }
 
-// parameters -= learning_rate * gradients.
-__global__ void sgd(float* parameters, const float* gradients, float learning_rate, int64 count) {
+// parameters -= learning_rate * gradients, with one rate for all.
+__global__ void sgd(float* parameters, const float* gradients, const float* learning_rate, int64 count) {
     const int64 i = int64(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i < count) parameters[i] -= learning_rate * gradients[i];
+    if (i < count) parameters[i] -= *learning_rate * gradients[i];
 }

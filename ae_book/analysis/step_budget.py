@@ -72,7 +72,7 @@ def budget(name: str, profile: ProfileRecord, step: float | None = None) -> Budg
     parts = {True: [0.0, 0.0], False: [0.0, 0.0]}
     for operation in profile.operations:
         least = profile.ceilings.seconds(operation.flops, operation.bytes)
-        part = parts[operation.operation.startswith("conv2d")]
+        part = parts[operation.kind == "convolution"]
         part[0] += max(operation.median - least, 0.0)
         part[1] += min(operation.median, least)
     (convolutions, convolutions_floor), (rest, rest_floor) = parts[True], parts[False]

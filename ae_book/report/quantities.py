@@ -126,7 +126,7 @@ def svm_accuracy(records: Records, features: str) -> float | None:
 
 def seconds_of(record: ProfileRecord, operations: str) -> float:
     """Seconds of a step that a kind of operations takes."""
-    return sum(o.median for o in record.operations if o.operation in OPERATIONS[operations])
+    return sum(o.median for o in record.operations if o.label in OPERATIONS[operations])
 
 
 def backward_over_forward(record: ProfileRecord) -> float:

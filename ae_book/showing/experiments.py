@@ -21,8 +21,9 @@ from ae_core.devices.kernel_device import KernelDevice, open_device
 from ae_core.devices.kernels import altered
 from ae_core.measuring import nsight, profiling, timing
 from ae_core.measuring.verification import compare
-from ae_core.phases import Operations, title
+from ae_core.phases import title
 from ae_core.phases.gpu_v1_batched import GpuBatched
+from ae_core.phases.operations import Operations
 from ae_core.records import (
     ProfileRecord,
     StepTime,

@@ -174,7 +174,7 @@ def grouped(record: ProfileRecord, launches: bool = False) -> dict[str, float]:
     """Milliseconds of a step, or its launches, by `GROUPS`; launches have no gaps."""
     values = dict.fromkeys(GROUPS, 0.0)
     for o in record.operations:
-        group = CONVOLUTIONS.get(o.operation, "all else")
+        group = CONVOLUTIONS.get(o.label, "all else")
         values[group] += o.launches if launches else 1e3 * o.median
     if launches:
         del values["gaps"]
@@ -194,7 +194,7 @@ def roofline(records: Sequence[ProfileRecord]) -> Figure:
     roof = np.minimum(ceilings.flops, intensity * ceilings.bandwidth) / 1e9
     axis.plot(intensity, roof, color=INK, label="ceiling, as measured")
     for record, marker in zip(records, "osD^v", strict=False):
-        points = [o for o in record.operations if o.operation.startswith("conv2d")]
+        points = [o for o in record.operations if o.kind == "convolution"]
         axis.plot(
             [o.flops / o.bytes for o in points],
             [o.flops / o.median / 1e9 for o in points],

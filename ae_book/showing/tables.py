@@ -85,7 +85,7 @@ def launches(records: Iterable[ProfileRecord]) -> pd.DataFrame:
         count: Counter[str] = Counter()
         counts[title(record.phase)] = count
         for operation in record.operations:
-            count[operation.operation] += operation.launches
+            count[operation.label] += operation.launches
     frame = pd.DataFrame(counts)
     frame.loc["all"] = frame.sum()
     columns = {name: frame[name].map("{:,}".format) for name in frame}
@@ -131,8 +131,7 @@ def compared(before: ProfileRecord, after: ProfileRecord, by_layer: bool = False
     for record in (before, after):
         frame = operation_times(record)
         if by_layer:
-            frame = frame[frame["operation"].str.startswith("conv2d")]
-            frame = frame.assign(operation=frame["layer"] + "." + frame["operation"])
+            frame = frame[frame["kind"] == "convolution"].assign(operation=frame["name"])
         times = frame.groupby("operation", sort=False)["median"].sum()
         times["step"] = record.step.median
         frames.append(1e6 * times)

@@ -176,6 +176,7 @@ def record(
         provenance=facts,
         dataset=dataset,
         device=engine.device,
+        device_kind=engine.kind,
         memory=Host().memory(),
         engine=engine.name,
         classes=tuple(classes),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ae_core import machine
 from ae_core.devices.device import Array
 from ae_core.errors import InputError
+from ae_core.machine import DeviceKind
 
 EngineName = Literal["rapids", "scikit-learn"]
 Block = tuple[npt.NDArray[Any], npt.NDArray[Any], Array]
@@ -26,6 +27,7 @@ class Engine(Protocol):
     """One implementation of scikit-learn's interface, and the arrays that it works on."""
 
     name: EngineName
+    kind: DeviceKind
     device: str
     """What does the arithmetic: the processor's or the card's model."""
     xp: Any
@@ -82,6 +84,7 @@ class ScikitLearn:
     """The CPU's: scikit-learn, pandas and Arrow."""
 
     name: EngineName = "scikit-learn"
+    kind: DeviceKind = "cpu"
     xp: Any = np
 
     def __init__(self) -> None:
@@ -154,6 +157,7 @@ class Rapids:
     """The GPU's: cuML, cuDF and CuPy."""
 
     name: EngineName = "rapids"
+    kind: DeviceKind = "gpu"
 
     def __init__(self) -> None:
         import cupy  # noqa: PLC0415

@@ -146,6 +146,15 @@ def normalise(images: npt.NDArray[np.uint8], side: int = 32) -> npt.NDArray[np.f
     return scaled.reshape(count, channels, side, block, side, block).mean((3, 5))
 
 
+def sized(images: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8 | np.float32]:
+    """Images as a network of `side` x `side` takes them: as they are, or averaged down to float32.
+
+    Raises:
+        InputError: `side` does not divide 32.
+    """
+    return images if side == 32 else normalise(images, side)
+
+
 def open_folder(directory: str | Path) -> Dataset:
     """Open the six batches in `directory`, or in the archive's folder inside it.
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ae_core.devices.device import Array, DeviceKind, Host, Mark
-from ae_core.devices.kernel_device import (
-    Argument,
-    Dimensions,
-    Stream,
-    refuse_other_than_float32,
-    slot,
-)
+from ae_core.devices.device import Array, Host, Mark
+from ae_core.devices.kernel_device import Argument, Dimensions, Event, Stream, check_copy
 from ae_core.devices.kernels import (
     DeviceError,
     KernelSource,
@@ -26,62 +21,69 @@ from ae_core.devices.kernels import (
     digest,
     kernels_directory,
 )
-from ae_core.machine import Memory
+from ae_core.devices.nvrtc import SIZES, options, structs, unit
+from ae_core.devices.signature import Signature, checked_dtype, read
+from ae_core.machine import DeviceKind, Memory
 
 OLDEST = 75
 """Compute capability 7.5 (Turing, T4): the oldest that current CUDA compiles for."""
-PARAMETERS = 16
 HOLD = KernelSource("measure.cu", ("hold",))
 
 
 class Kernel:
     """A compiled kernel and the slots that its arguments are passed in.
 
-    cuLaunchKernel reads arguments through an array of addresses and copies them before it returns.
-    Each slot has 8 bytes, which a pointer or `int64` fills and an `int` or `float` fills by half
-    (both machines are little-endian), so that no signature is needed here.
+    cuLaunchKernel reads arguments through an array of addresses and copies them before it returns,
+    so that all launches of a kernel share its slots.
     """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, signature: Signature) -> None:
         self.function = function  # keeps the module loaded
+        self.signature = signature
         self.pointer = function.kernel.ptr
-        self.slots = (ctypes.c_uint64 * PARAMETERS)()
-        first, size = ctypes.addressof(self.slots), ctypes.sizeof(ctypes.c_uint64)
-        self._addresses = (ctypes.c_void_p * PARAMETERS)(
-            *range(first, first + PARAMETERS * size, size)
-        )
-        self.parameters = ctypes.addressof(self._addresses)
+        self.slots = signature.slots()
+        self.parameters = ctypes.addressof(self.slots.addresses)
+        self.shared_bytes = 0
+        """Dynamic shared memory that a launch may ask for so far."""
 
 
 class CudaDevice:
-    """The first GPU. Work goes to a stream of this device's own.
+    """A GPU. Work goes to streams of this device's own.
 
     Args:
         kernels: the folder of kernel sources; this package's by default.
+        index: which GPU, as CUDA counts those that are visible.
 
     Raises:
-        DeviceError: no CuPy, no driver or too old a one, no GPU, or one that is too old.
+        DeviceError: no CuPy, no driver or too old a one, no GPU of this index, or too old a one.
     """
 
     kind: DeviceKind = "gpu"
     synchronous = False
 
-    def __init__(self, kernels: Path | None = None) -> None:
+    def __init__(self, kernels: Path | None = None, index: int = 0) -> None:
         self._cupy = cupy = _import_cupy()
-        self.name = _check_card(cupy)
+        properties = _check_card(cupy, index)
+        self.name: str = properties["name"].decode()
         self.launches = 0
+        self._capability = f"{properties['major']}{properties['minor']}"
+        self._most_shared: int = properties["sharedMemPerBlockOptin"]
         self._kernels = kernels or kernels_directory()
+        self._card = cupy.cuda.Device(index)
         self._launch = cupy.cuda.driver.launchKernel
+        if cupy.cuda.runtime.getDeviceCount() > 1:
+            self._launch = self._on_card(self._launch)
         self._pool = cupy.cuda.MemoryPool()
         try:
-            self._stream = cupy.cuda.Stream(non_blocking=True)
+            with self._card:
+                self._stream = cupy.cuda.Stream(non_blocking=True)
+                self._fork = cupy.cuda.Event(disable_timing=True)
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise DeviceError(
                 f"{self.name}: can't be started ({error}): close other programs on this card, "
                 f"or choose the device emulated"
             ) from None
         self._main: int = self._stream.ptr
-        self._fork = cupy.cuda.Event(disable_timing=True)
         self._joins: dict[int, Any] = {}
         self._loaded: dict[KernelSource, Mapping[str, Kernel]] = {}
 
@@ -89,15 +91,17 @@ class CudaDevice:
         """An uninitialised C-ordered array.
 
         Raises:
-            DeviceError: the card has too little memory left, or the dtype is not float32.
+            DeviceError: the card has too little memory left; or kernels don't know the dtype.
         """
-        refuse_other_than_float32(dtype)
+        dtype = checked_dtype(dtype)
+        allocator = self._cupy.cuda.using_allocator(self._pool.malloc)
         try:
-            with self._stream, self._cupy.cuda.using_allocator(self._pool.malloc):
+            with self._card, self._stream, allocator:
                 return self._cupy.empty(shape, dtype)
         except self._cupy.cuda.memory.OutOfMemoryError:
-            wanted = np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize
-            free, total = self._cupy.cuda.runtime.memGetInfo()
+            wanted = np.prod(shape, dtype=np.int64) * dtype.itemsize
+            with self._card:
+                free, total = self._cupy.cuda.runtime.memGetInfo()
             raise DeviceError(
                 f"{self.name}: expected {wanted / 2**20:,.0f} MiB of free memory, found "
                 f"{free / 2**20:,.0f} of {total / 2**20:,.0f} MiB: close other programs on this "
@@ -106,34 +110,84 @@ class CudaDevice:
 
     def upload(self, array: npt.NDArray[Any], to: Array) -> None:
         """Copy a host array to the card, after the work queued so far; waits for it."""
-        to.set(np.ascontiguousarray(array, to.dtype), stream=self._stream)
-        self._stream.synchronize()
+        with self._card:
+            to.set(np.ascontiguousarray(array, to.dtype), stream=self._stream)
+            self._stream.synchronize()
 
     def download(self, array: Array) -> npt.NDArray[Any]:
         """A host copy, taken when the work queued so far is done."""
-        return array.get(stream=self._stream)
+        with self._card:
+            return array.get(stream=self._stream)
 
     def copy(self, source: Array, to: Array) -> None:
         """Queue a copy on the card.
 
         Raises:
-            DeviceError: the arrays differ in size.
+            DeviceError: the arrays differ in size or dtype.
         """
-        if source.nbytes != to.nbytes:
-            raise DeviceError(f"copy: expected {to.nbytes} bytes, found {source.nbytes}")
+        check_copy(source, to)
         to.data.copy_from_device_async(source.data, source.nbytes, self._stream)
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        """An uninitialised host array in page-locked memory.
+
+        Raises:
+            DeviceError: kernels don't know the dtype.
+        """
+        dtype = checked_dtype(dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        with self._card:
+            return np.ndarray(shape, dtype, self._cupy.cuda.alloc_pinned_memory(size))
+
+    def upload_async(
+        self, array: npt.NDArray[Any], to: Array, stream: Stream | None = None
+    ) -> None:
+        """Queue a copy to the card, which reads `array` when it runs.
+
+        Raises:
+            DeviceError: the arrays differ in size or dtype.
+        """
+        check_copy(array, to)
+        runtime, queue = self._cupy.cuda.runtime, stream or self._stream
+        runtime.memcpyAsync(
+            to.data.ptr, array.ctypes.data, array.nbytes, runtime.memcpyHostToDevice, queue.ptr
+        )
+
+    def record(self, stream: Stream | None = None) -> Event:
+        """An event on a stream."""
+        with self._card:
+            event = self._cupy.cuda.Event(disable_timing=True)
+        event.record(stream or self._stream)
+        return event
+
+    def wait(self, event: Event) -> None:
+        """Return when an event is done."""
+        event.synchronize()
+
+    def follow(self, event: Event, stream: Stream | None = None) -> None:
+        """Let a stream wait for an event."""
+        (stream or self._stream).wait_event(event)
 
     def synchronize(self) -> None:
         """Return when all queued work is done."""
         self._stream.synchronize()
 
+    def free_bytes(self) -> int:
+        """The card's free memory, with what this device's pool holds and does not use."""
+        with self._card:
+            free, _ = self._cupy.cuda.runtime.memGetInfo()
+        return int(free) + int(self._pool.free_bytes())
+
     def memory(self) -> Memory:
         """What this device's arrays hold now, and the most that they held."""
-        return Memory(Host().memory().host, self._pool.total_bytes(), self._pool.used_bytes())
+        with self._card:
+            most, used = self._pool.total_bytes(), self._pool.used_bytes()
+        return Memory(Host().memory().host, most, used)
 
     def mark(self) -> Mark:
         """An event on the main stream."""
-        event = self._cupy.cuda.Event()
+        with self._card:
+            event = self._cupy.cuda.Event()
         event.record(self._stream)
         return event
 
@@ -157,28 +211,55 @@ class CudaDevice:
         CuPy's cache does not look into included files, so their digest is part of the options.
         """
         if source not in self._loaded:
-            module = self._cupy.RawModule(
-                code=f'#include "{source.file}"\n',
-                options=(
-                    "-std=c++17",
-                    f"-I{self._kernels}",
-                    f"-DAE_SOURCES={digest(source, self._kernels)}",
-                ),
-                name_expressions=source.instantiations,
-            )
-            try:
-                functions = {name: module.get_function(name) for name in source.instantiations}
-                self._loaded[source] = {name: Kernel(f) for name, f in functions.items()}
-            except self._cupy.cuda.compiler.CompileException as error:
-                raise DeviceError(
-                    f"{source.file} does not compile: {compiler_error(str(error))}"
-                ) from None
-            except (RuntimeError, OSError) as error:  # no NVRTC, or no room for the module
-                raise DeviceError(
-                    f"{source.file}: can't be compiled or loaded ({str(error).splitlines()[0]}): "
-                    f"the extra cuda13 (or cuda12) brings CUDA's compiler"
-                ) from None
+            with self._card:
+                self._loaded[source] = self._compiled(source)
         return self._loaded[source]
+
+    def _compiled(self, source: KernelSource) -> Mapping[str, Kernel]:
+        if not any(source.compiles_for(self._capability + suffix) for suffix in ("", "a")):
+            raise DeviceError(
+                f"{source.file}: expected a card for sm_{source.architecture}, found {self.name} "
+                f"(sm_{self._capability}): choose another phase, or the device emulated"
+            )
+        declared = read(source, self._kernels)
+        passed = structs(declared)
+        # CuPy adds the card's own architecture; of the two, NVRTC takes the more specific one.
+        architecture = (f"-arch=sm_{source.architecture}",) if source.architecture else ()
+        module = self._cupy.RawModule(
+            code=unit(source, passed),
+            options=(
+                *options(self._kernels),
+                *architecture,
+                f"-DAE_SOURCES={digest(source, self._kernels)}",
+            ),
+            name_expressions=source.instantiations,
+        )
+        try:
+            functions = {name: module.get_function(name) for name in source.instantiations}
+            sizes = self._struct_sizes(module, passed)
+            return {
+                name: Kernel(
+                    function,
+                    Signature(name, [replace(p, size=sizes.get(p.type)) for p in declared[name]]),
+                )
+                for name, function in functions.items()
+            }
+        except self._cupy.cuda.compiler.CompileException as error:
+            raise DeviceError(
+                f"{source.file} does not compile: {compiler_error(str(error))}"
+            ) from None
+        except (RuntimeError, OSError) as error:  # no NVRTC, or no room for the module
+            raise DeviceError(
+                f"{source.file}: can't be compiled or loaded ({str(error).splitlines()[0]}): "
+                f"the extra cuda13 (or cuda12) brings CUDA's compiler"
+            ) from None
+
+    def _struct_sizes(self, module: Any, passed: Sequence[str]) -> dict[str, int]:
+        """As the compiler laid them out."""
+        if not passed:
+            return {}
+        sizes = self._cupy.ndarray(len(passed), np.uint32, memptr=module.get_global(SIZES)).get()
+        return dict(zip(passed, map(int, sizes), strict=True))
 
     def launch(
         self,
@@ -187,18 +268,41 @@ class CudaDevice:
         block: Dimensions,
         args: Sequence[Argument],
         stream: Stream | None = None,
+        shared_bytes: int = 0,
     ) -> None:
-        """Queue a kernel on a side stream, or on the main stream."""
-        slots = kernel.slots
-        for position, argument in enumerate(args):
-            kind = type(argument)  # the hot path of every step: isinstance would take twice as long
-            if kind is int:
-                slots[position] = argument
-            else:
-                slots[position] = slot(argument) if kind is float else argument.data.ptr
+        """Queue a kernel.
+
+        Raises:
+            DeviceError: arguments that don't fit the kernel's parameters; or more shared memory
+                than the card has for a block.
+        """
+        kernel.signature.write(kernel.slots, args, _start)
+        if shared_bytes > kernel.shared_bytes:
+            self._allow(kernel, shared_bytes)
         queue = self._main if stream is None else stream.ptr
-        self._launch(kernel.pointer, *grid, *block, 0, queue, kernel.parameters, 0)
+        self._launch(kernel.pointer, *grid, *block, shared_bytes, queue, kernel.parameters, 0)
         self.launches += 1
+
+    def _allow(self, kernel: Kernel, shared_bytes: int) -> None:
+        """Let a kernel have so much dynamic shared memory: above 48 KB, CUDA asks for it."""
+        with self._card:
+            most = self._most_shared - kernel.function.shared_size_bytes
+            if shared_bytes > most:
+                raise DeviceError(
+                    f"{kernel.signature.kernel}: expected at most {most:,} bytes of dynamic shared "
+                    f"memory on {self.name}, found {shared_bytes:,}"
+                )
+            kernel.function.max_dynamic_shared_size_bytes = shared_bytes
+        kernel.shared_bytes = shared_bytes
+
+    def _on_card(self, launch: Callable[..., None]) -> Callable[..., None]:
+        """A launch for machines with several cards, of which another may be the current one."""
+
+        def launch_there(*arguments: Any) -> None:
+            with self._card:
+                launch(*arguments)
+
+        return launch_there
 
     def address(self, array: Array) -> int:
         """Where the array's first element is on the card."""
@@ -206,9 +310,10 @@ class CudaDevice:
 
     def side_streams(self, count: int) -> list[Stream]:
         """New non-blocking streams."""
-        streams = [self._cupy.cuda.Stream(non_blocking=True) for _ in range(count)]
-        for stream in streams:
-            self._joins[stream.ptr] = self._cupy.cuda.Event(disable_timing=True)
+        with self._card:
+            streams = [self._cupy.cuda.Stream(non_blocking=True) for _ in range(count)]
+            for stream in streams:
+                self._joins[stream.ptr] = self._cupy.cuda.Event(disable_timing=True)
         return streams
 
     def fork(self, streams: Sequence[Stream]) -> None:
@@ -226,13 +331,19 @@ class CudaDevice:
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """What `work` queues, as a CUDA graph."""
-        self._stream.begin_capture()
-        try:
-            work()
-        finally:
-            graph = self._stream.end_capture()
-        graph.upload(self._stream)
-        return lambda: graph.launch(self._stream)
+        with self._card:
+            self._stream.begin_capture()
+            try:
+                work()
+            finally:
+                graph = self._stream.end_capture()
+            graph.upload(self._stream)
+
+        def replay() -> None:
+            with self._card:
+                graph.launch(self._stream)
+
+        return replay
 
     def hold(self, seconds: float) -> None:
         """Keep the main stream busy with one idle thread."""
@@ -253,14 +364,24 @@ def _import_cupy() -> Any:
     return cupy
 
 
-def _check_card(cupy: Any) -> str:
-    """The first card's name, if it can be used."""
+def _start(array: Array) -> int:
+    """The address of a C-ordered array."""
+    if not array._c_contiguous:  # `flags` would cost more than all other checks of a launch
+        raise TypeError
+    return array.data.ptr
+
+
+def _check_card(cupy: Any, index: int) -> Mapping[str, Any]:
+    """A card's properties, if it can be used."""
     runtime = cupy.cuda.runtime
     try:
         count = runtime.getDeviceCount()
         if not count:
             raise DeviceError("expected an NVIDIA GPU, found none: choose the device emulated")
-        properties = runtime.getDeviceProperties(0)
+        if index >= count:
+            last = f" to cuda:{count - 1}" if count > 1 else ""
+            raise DeviceError(f"device: expected cuda:0{last}, found cuda:{index}")
+        properties = runtime.getDeviceProperties(index)
         driver, needed = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     except runtime.CUDARuntimeError as error:
         raise DeviceError(
@@ -274,11 +395,10 @@ def _check_card(cupy: Any) -> str:
             f"{driver // 1000}.{driver % 1000 // 10}: update the driver, or install the extra "
             f"cuda{driver // 1000}"
         )
-    name = properties["name"].decode()
     major, minor = properties["major"], properties["minor"]
     if 10 * major + minor < OLDEST:
         raise DeviceError(
-            f"{name}: expected compute capability {OLDEST / 10} or later, found {major}.{minor}: "
-            f"choose the device emulated"
+            f"{properties['name'].decode()}: expected compute capability {OLDEST / 10} or later, "
+            f"found {major}.{minor}: choose the device emulated"
         )
-    return name
+    return properties

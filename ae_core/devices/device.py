@@ -6,16 +6,16 @@ import resource
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
-from ae_core.machine import Memory, cpu_model
+from ae_core.machine import DeviceKind, Memory, cpu_model
 
 Array = Any
 """A device's own array: `numpy.ndarray` on the host, `cupy.ndarray` on a GPU."""
-DeviceKind = Literal["cpu", "gpu", "emulator"]
 Mark = Any
 """A point in a device's queue of work."""
 
@@ -54,6 +54,9 @@ class Device(Protocol):
 
     def memory(self) -> Memory:
         """What this process holds, and the most that it held at once, so far."""
+
+    def free_bytes(self) -> int:
+        """Memory that arrays may still take."""
 
     def mark(self) -> Mark:
         """This point in the queue of work, to take times between; costs next to nothing."""
@@ -105,6 +108,10 @@ class Host:
     def span(self, name: str) -> AbstractContextManager[None]:
         """No profiler looks in here."""
         return nullcontext()
+
+    def free_bytes(self) -> int:
+        """What the system says is available."""
+        return int(psutil.virtual_memory().available)
 
     def memory(self) -> Memory:
         """The process's largest resident set so far."""

@@ -1,17 +1,17 @@
 """A CPU that runs the same kernels: compiled by g++, each CUDA thread a fiber (`emulator/`).
 
 Slow, and exact: it finds races within a block, divergent barriers and reads of memory that nobody
-wrote. Blocks run in turn, so a race between two of them goes unseen. New memory is NaN. Streams are
-queues that run as late and in as unkind an order as events allow.
+wrote. Blocks run in turn, so a race between two of them goes unseen. New memory is NaN, or a
+pattern that shows. Streams are queues that run as late and in as unkind an order as events allow.
 """
 
 from __future__ import annotations
 
-import shutil
+import random
 import sys
 import time
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -22,32 +22,45 @@ import numpy as np
 import numpy.typing as npt
 
 from ae_core.devices import native
-from ae_core.devices.device import Array, DeviceKind, Host, Mark
-from ae_core.devices.kernel_device import Argument, Dimensions, refuse_other_than_float32
+from ae_core.devices.device import Array, Host, Mark
+from ae_core.devices.kernel_device import Argument, Dimensions, check_copy
 from ae_core.devices.kernels import DeviceError, KernelSource, kernels_directory
 from ae_core.devices.native import Kernel
-from ae_core.machine import Memory, cpu_model
+from ae_core.devices.signature import checked_dtype
+from ae_core.machine import DeviceKind, Memory, cpu_model
 
 WARP_ORDERS = ("forward", "reverse", "random")
+UNWRITTEN = 0xA5
+"""Each byte of an integer that nobody wrote."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Event:
     """Whether the work before it is done."""
 
     done: bool = False
 
-    def record(self) -> None:
-        """Work has come this far."""
-        self.done = True
+
+@dataclass(frozen=True)
+class Record:
+    """A task: work has come as far as the event."""
+
+    event: Event
 
 
-Task = Callable[[], None] | Event
+@dataclass(frozen=True)
+class Wait:
+    """A task: go on after the event."""
+
+    event: Event
+
+
+Task = Callable[[], None] | Record | Wait
 
 
 @dataclass(eq=False)
 class Stream:
-    """Queued work; an event in the queue is waited for."""
+    """Queued work, in order."""
 
     tasks: deque[Task] = field(default_factory=deque)
 
@@ -57,12 +70,13 @@ class EmulatedDevice:
 
     Args:
         kernels: the folder of kernel sources; this package's by default.
-        order: in which order warps, lanes and blocks take turns: forward, reverse or random.
+        order: in which order warps, lanes and blocks take turns: forward, reverse or random. So do
+            streams: in forward order the last side stream is first, in reverse the main stream.
         sanitizer: `address` (with undefined behaviour) or `thread`: instrument the kernels. The
             process must have been started with the sanitizer's library preloaded.
 
     Raises:
-        DeviceError: there is no g++.
+        DeviceError: there is no C++ compiler.
     """
 
     kind: DeviceKind = "emulator"
@@ -77,25 +91,26 @@ class EmulatedDevice:
             )
         if order not in WARP_ORDERS:
             raise DeviceError(f"order: expected one of {', '.join(WARP_ORDERS)}, found {order!r}")
-        if not shutil.which("g++"):
-            raise DeviceError(
-                "the emulator compiles kernels with g++, found none: install it "
-                "(Debian: apt install g++), or use an NVIDIA GPU"
-            )
+        native.compiler_command()
         self.name = f"emulator on {cpu_model()}"
         self.launches = 0
         self._kernels = kernels or kernels_directory()
-        self._order, self._sanitizer = WARP_ORDERS.index(order), sanitizer
+        self._order, self._sanitizer = order, sanitizer
         self._in_use = self._peak = 0
         self._main = Stream()
         self._sides: list[Stream] = []
+        self._in_time = True
+        self._random = random.Random(0)
         self._captured: deque[tuple[Stream, Task]] | None = None
         self._loaded: dict[KernelSource, Mapping[str, Kernel]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
-        """A C-ordered array of NaN: what is read before it is written shows."""
-        refuse_other_than_float32(dtype)
-        array = np.full(shape, np.nan, dtype)
+        """A C-ordered array of NaN, or of bytes 0xA5: what is read before it is written shows.
+
+        Raises:
+            DeviceError: a dtype that kernels don't know.
+        """
+        array = _unwritten(shape, dtype)
         self._in_use += array.nbytes
         self._peak = max(self._peak, self._in_use)
         weakref.finalize(array, self._freed, array.nbytes)
@@ -112,16 +127,69 @@ class EmulatedDevice:
         return np.array(array)
 
     def copy(self, source: Array, to: Array) -> None:
-        """Queue a copy."""
-        self._queue(self._main, lambda: np.copyto(to, source))
+        """Queue a copy.
+
+        Raises:
+            DeviceError: the arrays differ in size or dtype.
+        """
+        check_copy(source, to)
+        self._queue(self._main, lambda: np.copyto(to, source.reshape(to.shape)))
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        """An array of the host's. From now on work is queued, and runs as late as events allow."""
+        self._in_time = False
+        return _unwritten(shape, dtype)
+
+    def upload_async(
+        self, array: npt.NDArray[Any], to: Array, stream: Stream | None = None
+    ) -> None:
+        """Queue a copy; it takes what `array` holds when it runs.
+
+        Raises:
+            DeviceError: the arrays differ in size or dtype.
+        """
+        check_copy(array, to)
+        self._queue(stream or self._main, lambda: np.copyto(to, array.reshape(to.shape)))
+
+    def record(self, stream: Stream | None = None) -> Event:
+        """An event behind what the stream holds so far."""
+        event = Event()
+        self._queue(stream or self._main, Record(event))
+        return event
+
+    def wait(self, event: Event) -> None:
+        """Run what the event depends on, and nothing else.
+
+        Raises:
+            DeviceError: it depends on an event that nothing records.
+        """
+        while not event.done:
+            stream, first = self._first_needed(event)
+            while not first.done and _is_ready(stream):
+                _do(stream.tasks.popleft())
+
+    def follow(self, event: Event, stream: Stream | None = None) -> None:
+        """Let a stream go on only after an event."""
+        self._queue(stream or self._main, Wait(event))
 
     def synchronize(self) -> None:
-        """Run all queued work: side streams first, the last first, as far as events allow."""
+        """Run all queued work: each stream as far as events allow; in random order, by tasks."""
         streams = [*reversed(self._sides), self._main]
-        while any(stream.tasks for stream in streams):
-            advanced = [_advance(stream) for stream in streams]
-            if not any(advanced):
+        if self._order == "reverse":
+            streams.reverse()
+        while waiting := [stream for stream in streams if stream.tasks]:
+            ready = [stream for stream in waiting if _is_ready(stream)]
+            if not ready:
                 raise DeviceError("streams wait for each other's events: nothing can run")
+            if self._order == "random":
+                _do(self._random.choice(ready).tasks.popleft())
+                continue
+            while _is_ready(ready[0]):
+                _do(ready[0].tasks.popleft())
+
+    def free_bytes(self) -> int:
+        """The host's."""
+        return Host().free_bytes()
 
     def memory(self) -> Memory:
         """What arrays hold now, and the most that they held: on a GPU it would be the same."""
@@ -153,15 +221,18 @@ class EmulatedDevice:
         block: Dimensions,
         args: Sequence[Argument],
         stream: Stream | None = None,
+        shared_bytes: int = 0,
     ) -> None:
-        """Queue a kernel on a side stream, or on the main stream.
+        """Queue a kernel.
 
         Raises:
-            DeviceError: arguments that don't fit the kernel's parameters; and, here or when
-                queued work runs, a divergent barrier or an impossible grid.
+            DeviceError: arguments that don't fit the kernel's parameters; and, here or when queued
+                work runs, a divergent barrier, an impossible grid or too much shared memory.
         """
         self.launches += 1
-        self._queue(stream or self._main, kernel.bind(grid, block, args, self._order))
+        order = WARP_ORDERS.index(self._order)
+        run = kernel.bind(grid, block, args, _start, order, shared_bytes)
+        self._queue(stream or self._main, run)
 
     def address(self, array: Array) -> int:
         """Where the array's first element is."""
@@ -171,21 +242,19 @@ class EmulatedDevice:
         """New queues beside the main one."""
         streams = [Stream() for _ in range(count)]
         self._sides += streams
+        self._in_time = False
         return streams
 
     def fork(self, streams: Sequence[Stream]) -> None:
         """Side streams wait for an event on the main stream."""
-        event = Event()
-        self._queue(self._main, event.record)
+        event = self.record()
         for stream in streams:
-            self._queue(stream, event)
+            self.follow(event, stream)
 
     def join(self, streams: Sequence[Stream]) -> None:
         """The main stream waits for an event on each side stream."""
         for stream in streams:
-            event = Event()
-            self._queue(stream, event.record)
-            self._queue(self._main, event)
+            self.follow(self.record(stream))
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """What `work` queues, as a list that can be queued again."""
@@ -197,7 +266,11 @@ class EmulatedDevice:
             self._captured = None
 
         def replay() -> None:
+            """With events of its own: those of an earlier replay are done."""
+            anew: defaultdict[Event, Event] = defaultdict(Event)
             for stream, task in captured:
+                if isinstance(task, Record | Wait):
+                    task = type(task)(anew[task.event])  # noqa: PLW2901
                 self._queue(stream, task)
 
         return replay
@@ -206,28 +279,57 @@ class EmulatedDevice:
         """Nothing waits for launches here."""
 
     def _queue(self, stream: Stream, task: Task) -> None:
-        """Where there are no side streams, order can't matter, and work is done at once."""
+        """Where nothing runs beside the main stream, order can't matter: work is done at once."""
         if self._captured is not None:
             self._captured.append((stream, task))
-        elif self._sides:
+        elif self._in_time:
+            _do(task)
+        else:
             stream.tasks.append(task)
-        elif callable(task):
-            task()
+
+    def _first_needed(self, event: Event) -> tuple[Stream, Event]:
+        """A stream that can go on, and the event in it that this one depends on."""
+        seen: set[Event] = set()
+        while event not in seen:
+            seen.add(event)
+            stream = next((s for s in (self._main, *self._sides) if Record(event) in s.tasks), None)
+            if stream is None:
+                raise DeviceError("an event is waited for that nothing records")
+            if _is_ready(stream):
+                return stream, event
+            event = stream.tasks[0].event  # type: ignore[union-attr]  # it is a Wait
+        raise DeviceError("streams wait for each other's events: nothing can run")
 
     def _freed(self, nbytes: int) -> None:
         self._in_use -= nbytes
 
 
-def _advance(stream: Stream) -> bool:
-    """Run a stream's tasks up to an event that is not done; whether any ran."""
-    advanced = False
-    while stream.tasks:
-        task = stream.tasks[0]
-        if isinstance(task, Event):
-            if not task.done:
-                return advanced
-        else:
-            task()
-        stream.tasks.popleft()
-        advanced = True
-    return advanced
+def _unwritten(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    array = np.empty(shape, checked_dtype(dtype))
+    if np.issubdtype(array.dtype, np.integer):
+        array.reshape(-1).view(np.uint8)[...] = UNWRITTEN
+    else:
+        array[...] = np.nan
+    return array
+
+
+def _start(array: npt.NDArray[Any]) -> int:
+    """The address of a C-ordered array."""
+    if not array.flags.c_contiguous:
+        raise TypeError
+    return array.ctypes.data
+
+
+def _is_ready(stream: Stream) -> bool:
+    """Whether it has a task that waits for no event."""
+    if not stream.tasks:
+        return False
+    first = stream.tasks[0]
+    return not isinstance(first, Wait) or first.event.done
+
+
+def _do(task: Task) -> None:
+    if isinstance(task, Record):
+        task.event.done = True
+    elif callable(task):
+        task()

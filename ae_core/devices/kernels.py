@@ -20,10 +20,21 @@ class KernelSource:
     """A file of `kernels/` and what a phase launches from it.
 
     `instantiations` are C++ expressions that name a kernel: `relu_forward`, `correlate<16, true>`.
+    `architecture` is what they are written for: `90a` for instructions of Hopper alone, `80` for
+    Ampere or later; None for any.
     """
 
     file: str
     instantiations: tuple[str, ...]
+    architecture: str | None = None
+
+    def compiles_for(self, architecture: str) -> bool:
+        """Whether these kernels can be compiled for an architecture: `75`, `80`, `90a`."""
+        if self.architecture is None:
+            return True
+        if self.architecture.isdigit():
+            return int(architecture.rstrip("af")) >= int(self.architecture)
+        return architecture == self.architecture
 
 
 def kernels_directory() -> Path:

@@ -1,4 +1,4 @@
-"""Kernels as native code: g++ makes a library of a source, and a kernel is a function of it."""
+"""Kernels as native code: a C++ compiler makes a library of a source, a kernel is its function."""
 
 from __future__ import annotations
 
@@ -6,27 +6,35 @@ import atexit
 import ctypes
 import hashlib
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from shutil import which
 from typing import Any
-
-import numpy as np
 
 from ae_core import files
 from ae_core.data.locate import CACHE_VARIABLE, cache_directory
-from ae_core.devices.kernel_device import Argument, Dimensions, slot
+from ae_core.devices.kernel_device import Argument, Dimensions
 from ae_core.devices.kernels import DeviceError, KernelSource, compiler_error, digest
+from ae_core.devices.signature import Address, Parameter, Signature, read
 
 RUNTIME = Path(__file__).parent / "emulator"
-RUNTIME_FILES = (RUNTIME / "emulator.h", RUNTIME / "emulator.cpp")
-FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-fno-gnu-unique", "-Wall", "-Wno-unknown-pragmas")
+RUNTIME_SOURCES = (RUNTIME / "emulator.cpp", RUNTIME / "operations.cpp")
+RUNTIME_FILES = (*sorted(RUNTIME.glob("*.h")), *RUNTIME_SOURCES)
+COMPILERS = ("g++", "c++", "clang++")
+"""What is looked for where the variable CXX names no compiler."""
+FLAGS = (
+    *("-std=c++17", "-O2", "-g1", "-fPIC", "-Wall", "-Wno-unknown-pragmas"),
+    "-fvisibility=hidden",  # each library has its own shared memory, also that of templates
+    "-ffp-contract=off",  # the same bits on every processor
+)
 SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "": ((), ()),
     "address": (
@@ -36,24 +44,27 @@ SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "thread": (("-fsanitize=thread",), ("-DEMULATOR_TSAN",)),
 }
 """What kernels are instrumented with, and how the runtime, which is not, is told."""
-KINDS = {"p": "a float32 array", "i": "an int", "l": "an int64", "f": "a float"}
 DIGEST_BYTES = hashlib.sha256().digest_size
 INSTALL = "install g++ anew (Debian: apt install g++), or use an NVIDIA GPU"
 NO_ROOM = (*map(os.strerror, files.FULL), signal.strsignal(signal.SIGXFSZ) or "SIGXFSZ")
 """What g++ says where it may write no more: an error, or the signal that ended one of its parts."""
-INT_RANGE = range(-(2**31), 2**31)
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled kernel: its entry in the library, and its parameters' kinds (p, i, l, f)."""
+    """A compiled kernel: its entry in the library, and its parameters."""
 
-    name: str
     entry: Any
-    kinds: str
+    signature: Signature
 
     def bind(
-        self, grid: Dimensions, block: Dimensions, args: Sequence[Argument], order: int
+        self,
+        grid: Dimensions,
+        block: Dimensions,
+        args: Sequence[Argument],
+        address: Address,
+        order: int,
+        shared_bytes: int,
     ) -> Callable[[], None]:
         """A function that runs this kernel with these arguments, as often as it is called.
 
@@ -61,15 +72,14 @@ class Kernel:
             DeviceError: arguments that don't fit the parameters; and, when it runs, a divergent
                 barrier or an impossible grid.
         """
-        slots = (ctypes.c_uint64 * len(args))(*_checked(self, args))
-        first, size = ctypes.addressof(slots), ctypes.sizeof(ctypes.c_uint64)
-        pointers = (ctypes.c_void_p * len(args))(*(first + k * size for k in range(len(args))))
+        slots = self.signature.slots()
+        self.signature.write(slots, args, address)
         shape = (ctypes.c_uint * 6)(*grid, *block)
 
-        def run(_keep_alive: Any = (slots, args)) -> None:
-            error = self.entry(shape, pointers, order)
+        def run(_keep_alive: Any = args) -> None:
+            error = self.entry(shape, slots.addresses, order, shared_bytes)
             if error:
-                raise DeviceError(f"{self.name}: {error.decode()}")
+                raise DeviceError(f"{self.signature.kernel}: {error.decode()}")
 
         return run
 
@@ -86,9 +96,13 @@ def load(source: KernelSource, folder: Path, sanitizer: str = "") -> Mapping[str
         DeviceError: it does not compile, with file, line and message; or g++ does not work.
     """
     path = _built(source, folder, sanitizer)
+    declared = read(source, folder)
     try:
         library = ctypes.CDLL(str(path))
-        return {name: _kernel(library, n, name) for n, name in enumerate(source.instantiations)}
+        return {
+            name: _kernel(library, n, name, parameters)
+            for n, (name, parameters) in enumerate(declared.items())
+        }
     except (OSError, AttributeError) as error:  # no library, or none of these kernels
         with suppress(OSError):
             path.unlink()  # the next run asks g++ again
@@ -105,12 +119,16 @@ def _built(source: KernelSource, folder: Path, sanitizer: str) -> Path:
     was cut short would end the process without a word.
     """
     entries = "".join(
-        f'\nextern "C" const char* launch_{n}(const unsigned* shape, void** slots, int order) '
-        f"{{ return emulator::launch(&{name}, shape, slots, order); }}"
-        f'\nextern "C" const char* signature_{n}() {{ return emulator::signature(&{name}); }}'
+        f"\nENTRY launch_{n}"
+        f"(const unsigned* shape, void** slots, int order, unsigned shared_bytes) "
+        f"{{ return emulator::launch(&{name}, shape, slots, order, shared_bytes); }}"
+        f"\nENTRY signature_{n}() {{ return emulator::signature(&{name}); }}"
         for n, name in enumerate(source.instantiations)
     )
-    code = f'#define AE_EMULATED\n#include "{source.file}"\n{entries}\n'
+    code = (
+        f'#define AE_EMULATED\n#include "{source.file}"\n'
+        f'#define ENTRY extern "C" __attribute__((visibility("default"))) const char*{entries}\n'
+    )
     key = (
         code,
         digest(source, folder, *RUNTIME_FILES),
@@ -148,21 +166,23 @@ def _build(
     with files.naming(library):
         Path(entries).write_text(code, "utf8")
     own = partial(_compiler, drafts=drafts)
-    own(*flags, *tell, "-c", str(RUNTIME / "emulator.cpp"), "-o", runtime)
+    own(*flags, *tell, "-r", "-nostdlib", *map(str, RUNTIME_SOURCES), "-o", runtime)
     own(*flags, *instrument, "-c", entries, "-o", kernels, file=source.file)
     own(*FLAGS, *instrument, "-shared", kernels, runtime, "-o", linked)
     if files.found_at(linked) != files.FILE:
-        raise DeviceError(f"{_path()}: expected a library, found that it wrote nothing: {INSTALL}")
+        raise DeviceError(
+            f"{compiler_command()[0]}: expected a library, found that it wrote nothing: {INSTALL}"
+        )
     content = Path(linked).read_bytes()
     with files.replacing(library) as draft:
         draft.write_bytes(content + hashlib.sha256(content).digest())
 
 
 def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = None) -> str:
-    """Run g++; what it printed.
+    """Run the compiler; what it printed.
 
     Args:
-        arguments: of g++.
+        arguments: of the compiler.
         file: whose errors they are; without one the compiler is to blame.
         drafts: where its temporary files go, so that they are gone if this process dies.
 
@@ -171,10 +191,11 @@ def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = No
         UnwritableError: it found no room.
     """
     environment = os.environ | ({"TMPDIR": str(drafts)} if drafts else {}) | {"LC_ALL": "C"}
-    compiler = _path()
+    command = compiler_command()
+    compiler = command[0]
     try:
         done = subprocess.run(
-            (compiler, *arguments),
+            (*command, *arguments),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -196,9 +217,30 @@ def _compiler(*arguments: str, file: str | None = None, drafts: Path | None = No
     raise DeviceError(f"{compiler}: does not work ({told}): {INSTALL}")
 
 
-def _path() -> str:
-    """The compiler's, as far as there is one."""
-    return which("g++") or "g++"
+def compiler_command() -> tuple[str, ...]:
+    """The C++ compiler's path: of what the variable CXX names, or else of the first in `COMPILERS`.
+
+    CXX may name a launcher before the compiler, such as `ccache g++`.
+
+    Raises:
+        DeviceError: there is none.
+    """
+    named = shlex.split(os.environ.get("CXX", ""))
+    if named:
+        paths = [shutil.which(named[0]), *named[1:]]
+        if paths[0]:
+            return tuple(filter(None, paths))
+        raise DeviceError(
+            f"CXX: expected the name of a C++ compiler, found {named[0]!r}, which is no program: "
+            f"correct the variable, or unset it to take {', '.join(COMPILERS)}"
+        )
+    for name in COMPILERS:
+        if path := shutil.which(name):
+            return (path,)
+    raise DeviceError(
+        f"the emulator compiles kernels with {', '.join(COMPILERS[:-1])} or {COMPILERS[-1]}, "
+        f"found none: install it (Debian: apt install g++), or use an NVIDIA GPU"
+    )
 
 
 def _is_whole(library: Path) -> bool:
@@ -220,33 +262,22 @@ def _own_folder(reason: str) -> Path:
     return held.enter_context(files.scratch())
 
 
-def _kernel(library: ctypes.CDLL, number: int, name: str) -> Kernel:
+def _kernel(library: ctypes.CDLL, number: int, name: str, declared: list[Parameter]) -> Kernel:
+    """An instantiation, with the sizes of its structs as the compiler has them.
+
+    Raises:
+        DeviceError: the compiler has other parameters than were read from the source.
+    """
     entry, signature = library[f"launch_{number}"], library[f"signature_{number}"]
     entry.restype = signature.restype = ctypes.c_char_p
-    return Kernel(name, entry, signature().decode())
-
-
-def _checked(kernel: Kernel, args: Sequence[Argument]) -> list[int]:
-    """The arguments' slots; a mismatch that a GPU would take for data is an error here."""
-    if len(args) != len(kernel.kinds):
+    compiled = re.findall(r"s\d+|[a-z]", signature().decode())
+    parameters = [
+        replace(parameter, size=int(kind[1:])) if parameter.is_struct and kind[1:] else parameter
+        for parameter, kind in zip(declared, compiled, strict=False)
+    ]
+    if compiled != [parameter.kind for parameter in parameters]:
         raise DeviceError(
-            f"{kernel.name}: expected {len(kernel.kinds)} arguments, found {len(args)}"
+            f"{name}: expected parameters of kinds {' '.join(compiled)} as the compiler has them, "
+            f"read {', '.join(p.described() for p in declared)}: spell their types out"
         )
-    slots = []
-    for position, (kind, argument) in enumerate(zip(kernel.kinds, args, strict=True)):
-        kind_given = type(argument)
-        if isinstance(argument, np.ndarray):
-            fits = kind == "p" and argument.dtype == np.float32 and argument.flags.c_contiguous
-            slots.append(argument.ctypes.data)
-        elif kind_given is float:
-            fits = kind == "f"
-            slots.append(slot(argument))
-        else:
-            fits = kind_given is int and (kind in "pl" or (kind == "i" and argument in INT_RANGE))
-            slots.append(slot(argument) if fits else 0)
-        if not fits:
-            raise DeviceError(
-                f"{kernel.name}: argument {position}: expected {KINDS[kind]}, "
-                f"found {argument!r:.80}"
-            )
-    return slots
+    return Kernel(entry, Signature(name, parameters))

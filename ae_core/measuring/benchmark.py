@@ -55,10 +55,10 @@ def benchmark(
     if with_torch:
         pytorch.require()
     facts, watch = provenance.current(), Watch()
-    images = normalise(dataset.train.images[: max(TIMED_IMAGES, batch_size)])
+    images = dataset.train.images[: max(TIMED_IMAGES, batch_size)]
     rows: list[StepTime] = []
     for name in names:
-        variants = [False, True] if graph and name in on_gpu and _capturable(name) else [False]
+        variants = [False, True] if graph and phases.named(name).capturable else [False]
         rows += [
             time_steps(
                 name,
@@ -72,15 +72,18 @@ def benchmark(
             for variant in variants
         ]
     if with_torch:
-        for threads in sorted({row.threads for row in rows if row.device == Host().name}):
-            rows.append(pytorch.time_cpu_steps(images, threads, steps, budget, batch_size))
+        pixels = normalise(images)
+        for threads in sorted({row.threads for row in rows if row.device_kind == "cpu"}):
+            rows.append(pytorch.time_cpu_steps(pixels, threads, steps, budget, batch_size))
         if on_gpu:
             for variant in pytorch.GPU_VARIANTS:
-                rows.append(pytorch.time_gpu_steps(images, variant, steps, budget, batch_size))
+                rows.append(pytorch.time_gpu_steps(pixels, variant, steps, budget, batch_size))
+    main = next((row for row in rows if row.device_kind == "gpu"), rows[0])
     return BenchmarkRecord(
         provenance=facts,
         dataset=dataset.identity,
-        device=rows[-1].device,
+        device=main.device,
+        device_kind=main.device_kind,
         memory=Host().memory(),
         architecture=Architecture(),
         seed=0,
@@ -92,7 +95,3 @@ def benchmark(
 def timeable() -> list[str]:
     """The phases whose times mean something on this machine: without a GPU, the CPU's."""
     return [name for name, phase in phases.PHASES.items() if machine.gpu() or not phase.cuda]
-
-
-def _capturable(name: str) -> bool:
-    return phases.implementation(name).capturable

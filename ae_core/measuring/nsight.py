@@ -1,6 +1,6 @@
 """Nsight Compute's figures of a phase's main kernels, where there are a GPU and `ncu`.
 
-`python -m ae_core.measuring.nsight PHASE` is the program that ncu watches: two training steps, no more.
+`python -m ae_core.measuring.nsight PHASE BATCH_SIZE` is the program that ncu watches: two training steps, no more.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ae_core.autoencoder import Autoencoder
 from ae_core.data.cifar10 import Dataset
 from ae_core.devices.kernel_device import open_device
 from ae_core.devices.kernels import DeviceError
+from ae_core.phases.feed import Feed
 from ae_core.records import KernelFigures, KernelsRecord, provenance
 
 CONVOLUTIONS = "regex:correlate|weight_gradient|conv2d_gemm"
@@ -38,7 +39,7 @@ def available() -> bool:
     return which("ncu") is not None
 
 
-def measure(phase: str, dataset: Dataset) -> KernelsRecord:
+def measure(phase: str, dataset: Dataset, batch_size: int = 1) -> KernelsRecord:
     """Run a phase under ncu and read what it says of the convolutions of one training step.
 
     Raises:
@@ -77,8 +78,10 @@ def measure(phase: str, dataset: Dataset) -> KernelsRecord:
         provenance=facts,
         dataset=dataset.identity,
         device=device.name,
+        device_kind=device.kind,
         memory=device.memory(),
         phase=phase,
+        batch_size=batch_size,
         architecture=Architecture(),
         kernels=rows,
     )
@@ -104,20 +107,21 @@ def figures(lines: Iterable[str]) -> Iterator[KernelFigures]:
         )
 
 
-def main(phase: str) -> None:
+def main(phase: str, batch_size: int) -> None:
     """A step to warm up, and a step to look at."""
     import cupy  # noqa: PLC0415
 
     device = open_device("cuda")
-    autoencoder = Autoencoder(phases.create(phase, device))
+    autoencoder = Autoencoder(phases.create(phase, batch_size=batch_size, device=device))
+    image = autoencoder.architecture.layers[0].output
+    pixels = np.random.default_rng(0).integers(0, 256, (batch_size, *image), np.uint8)
+    autoencoder.take_from(Feed(device, pixels))
     autoencoder.warm_up()
-    image, loss = device.empty((1, *autoencoder.input.dimension)), device.empty((1,))
-    device.upload(np.random.default_rng(0).random(image.shape, np.float32), image)
     cupy.cuda.runtime.profilerStart()
-    autoencoder.step(image, 0.0, loss)
+    autoencoder.step()
     device.synchronize()
     cupy.cuda.runtime.profilerStop()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,23 +1,22 @@
-"""Where the time of a training step goes: each operation, and the gaps between them."""
+"""Where the time of a training step goes: each of its entries, and the gaps between them."""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import cast
 
 from ae_core import phases
-from ae_core.architecture import Architecture, OperationCost
+from ae_core.architecture import Architecture
 from ae_core.autoencoder import Autoencoder, default_architecture
-from ae_core.data.cifar10 import Dataset, normalise
+from ae_core.data.cifar10 import Dataset, sized
 from ae_core.devices.device import Device, Mark
 from ae_core.devices.kernel_device import KernelDevice, open_device
 from ae_core.devices.kernels import KernelSource
 from ae_core.measuring.timing import distribution, measure, stepper, time_steps
+from ae_core.phases.plan import Step
 from ae_core.records import Ceilings, OperationTime, ProfileRecord, provenance
 
 LONGEST_HOLD = 0.05
@@ -37,138 +36,52 @@ def profile_operations(
     batch_size: int = 1,
     seed: int = 0,
 ) -> ProfileRecord:
-    """Time `steps` training steps on the first `images` images, then each operation of as many.
+    """Time `steps` training steps on the first `images` images, then each entry of as many.
 
-    On a GPU the second pass holds the queue until a step is in it, so that an operation's time is
-    its kernels' and not that of launching them; what the whole step takes longer is gaps. A step
-    that takes longer to queue than `LONGEST_HOLD` can't be held: its record says so. What the marks
-    around an operation take themselves is subtracted.
+    On a GPU the second pass holds the queue until a step is in it, so that an entry's time is its
+    kernels' and not that of launching them; what the whole step takes longer is gaps. A step that
+    takes longer to queue than `LONGEST_HOLD` can't be held: its record says so. What the marks
+    around an entry take themselves is subtracted.
 
     The other arguments are those of `time_steps`; on the emulator the network is `MINI` by default.
     """
     facts = provenance.current()
-    operations = phases.create(phase, device)
-    architecture = architecture or default_architecture(operations.device)
-    pixels = normalise(dataset.train.images[:images], architecture.height)
+    opened = phases.opened(phase, device)
+    architecture = architecture or default_architecture(opened)
+    pixels = sized(dataset.train.images[: max(images, batch_size)], architecture.height)
     step = time_steps(
         phase,
         pixels,
         steps=steps,
         warmup=warmup,
-        device=cast(KernelDevice, operations.device),
+        device=cast(KernelDevice, opened),
         architecture=architecture,
         batch_size=batch_size,
         seed=seed,
     )
-    autoencoder = Autoencoder(operations, architecture, batch_size=batch_size, seed=seed)
-    timings, held = _time_operations(autoencoder, pixels, steps, warmup)
+    plan = phases.create(phase, architecture, batch_size, cast(KernelDevice, opened))
+    autoencoder = Autoencoder(plan, seed=seed)
+    stepper(autoencoder, pixels)
+    timings, held = _time_entries(autoencoder, steps, warmup)
+    on_gpu = opened.kind == "gpu"
     return ProfileRecord(
         provenance=facts,
         dataset=dataset.identity,
-        device=operations.device.name,
-        memory=operations.device.memory(),
+        device=opened.name,
+        device_kind=opened.kind,
+        memory=opened.memory(),
         phase=phase,
         architecture=architecture,
         seed=seed,
         step=step,
-        operations=tuple(timings[_key(c)].record(c) for c in architecture.costs(batch_size)),
-        ceilings=_ceilings(open_device("cuda")) if _on_gpu(operations) else None,
+        operations=tuple(timing.record() for timing in timings),
+        ceilings=measure_ceilings(open_device("cuda")) if on_gpu else None,
         includes_launches=not held,
     )
 
 
-class _Timing:
-    """The marks around every call of one operation of one layer."""
-
-    def __init__(self) -> None:
-        self.marks: list[tuple[Mark, Mark]] = []
-        self.seconds: list[float] = []
-        self.launches = 0
-
-    def record(self, cost: OperationCost) -> OperationTime:
-        return OperationTime(
-            layer=cost.layer,
-            operation=cost.operation,
-            n=len(self.seconds),
-            flops=cost.flops,
-            bytes=cost.bytes,
-            launches=self.launches,
-            **distribution(self.seconds),
-        )
-
-
-Timings = defaultdict[tuple[str, str], _Timing]
-
-
-def _time_operations(
-    autoencoder: Autoencoder, images: npt.NDArray[np.float32], steps: int, warmup: int
-) -> tuple[Timings, bool]:
-    """Every operation's times, and whether the queue was held for as long as a step was queued."""
-    timings: Timings = defaultdict(_Timing)
-    operations, device = autoencoder.operations, autoencoder.device
-    for layer in autoencoder.layers:
-        layer.operations = _Timed(operations, layer.name, timings)
-    autoencoder.operations = _Timed(operations, "", timings)
-    step, queueing = stepper(autoencoder, images), 0.0
-    for number in range(warmup + steps):
-        if number == warmup:
-            for timing in timings.values():
-                timing.marks.clear()
-        if _on_gpu(operations):
-            cast(KernelDevice, device).hold(min(1.5 * queueing, LONGEST_HOLD))
-        started = time.perf_counter()
-        step()
-        queueing = time.perf_counter() - started
-        device.synchronize()
-    nothing = _time_nothing(device)
-    for timing in timings.values():
-        timing.seconds = [max(device.elapsed(*pair) - nothing, 0.0) for pair in timing.marks]
-    return timings, not _on_gpu(operations) or queueing <= LONGEST_HOLD
-
-
-def _time_nothing(device: Device) -> float:
-    """Median seconds between two marks with no work between: what the marks themselves take."""
-    if device.kind == "gpu":
-        cast(KernelDevice, device).hold(1e-3)
-    marks = [device.mark() for _ in range(101)]
-    device.synchronize()
-    return distribution([device.elapsed(*pair) for pair in pairwise(marks)])["median"]
-
-
-class _Timed:
-    """A phase's operations, each between two marks under its layer's name."""
-
-    def __init__(self, operations: phases.Operations, layer: str, timings: Timings) -> None:
-        self._operations, self._layer, self._timings = operations, layer, timings
-        self.device = operations.device
-        self.threads, self.capturable = operations.threads, operations.capturable
-
-    def __getattr__(self, name: str) -> Any:
-        operation, device = getattr(self._operations, name), self.device
-        timing = self._timings[self._layer, name]
-
-        def timed(*arguments: Any) -> None:
-            launches = device.launches
-            with device.span(f"{self._layer or 'step'}.{name}"):
-                start = device.mark()
-                operation(*arguments)
-                timing.marks.append((start, device.mark()))
-            timing.launches = device.launches - launches
-
-        return timed
-
-
-def _key(cost: OperationCost) -> tuple[str, str]:
-    """Loss and update belong to the autoencoder, not to a layer."""
-    return "" if cost.layer in ("loss", "update") else cost.layer, cost.operation
-
-
-def _on_gpu(operations: phases.Operations) -> bool:
-    return operations.device.kind == "gpu"
-
-
-def _ceilings(device: KernelDevice) -> Ceilings:
-    """Measure the best of some runs of two kernels that do nothing else."""
+def measure_ceilings(device: KernelDevice) -> Ceilings:
+    """What a card can do at most: the best of some runs of two kernels that do nothing else."""
     kernels = device.load(CEILINGS)
     threads, grid, rounds, count = 256, 8192, 1000, 2**26
     x, y = device.empty((count,)), device.empty((count,))
@@ -183,3 +96,64 @@ def _ceilings(device: KernelDevice) -> Ceilings:
         flops=2 * 64 * rounds * threads * grid / min(measure(multiply_add, 5, 2, device)),
         bandwidth=2 * 4 * count / min(measure(copy, 10, 2, device)),
     )
+
+
+@dataclass
+class _Timing:
+    """One entry of the step, and the marks around each time that it ran."""
+
+    step: Step
+    marks: list[tuple[Mark, Mark]] = field(default_factory=list)
+    seconds: Sequence[float] = ()
+    launches: int = 0
+
+    def run(self, device: Device) -> None:
+        launches = device.launches
+        with device.span(self.step.name):
+            start = device.mark()
+            self.step.run()
+            self.marks.append((start, device.mark()))
+        self.launches = device.launches - launches
+
+    def record(self) -> OperationTime:
+        return OperationTime(
+            name=self.step.name,
+            kind=self.step.kind,
+            operations=self.step.operations,
+            n=len(self.seconds),
+            flops=self.step.cost.flops,
+            bytes=self.step.cost.bytes,
+            launches=self.launches,
+            **distribution([*self.seconds]),
+        )
+
+
+def _time_entries(autoencoder: Autoencoder, steps: int, warmup: int) -> tuple[list[_Timing], bool]:
+    """Every entry's times, and whether the queue was held for as long as a step was queued."""
+    device, queueing = autoencoder.device, 0.0
+    timings = [_Timing(step) for step in autoencoder.steps(autoencoder.batch_size)]
+    on_gpu = device.kind == "gpu"
+    for number in range(warmup + steps):
+        if number == warmup:
+            for timing in timings:
+                timing.marks.clear()
+        if on_gpu:
+            cast(KernelDevice, device).hold(min(1.5 * queueing, LONGEST_HOLD))
+        started = time.perf_counter()
+        for timing in timings:
+            timing.run(device)
+        queueing = time.perf_counter() - started
+        device.synchronize()
+    nothing = _time_nothing(device)
+    for timing in timings:
+        timing.seconds = [max(device.elapsed(*pair) - nothing, 0.0) for pair in timing.marks]
+    return timings, not on_gpu or queueing <= LONGEST_HOLD
+
+
+def _time_nothing(device: Device) -> float:
+    """Median seconds between two marks with no work between: what the marks themselves take."""
+    if device.kind == "gpu":
+        cast(KernelDevice, device).hold(1e-3)
+    marks = [device.mark() for _ in range(101)]
+    device.synchronize()
+    return distribution([device.elapsed(*pair) for pair in pairwise(marks)])["median"]

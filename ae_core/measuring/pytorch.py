@@ -13,8 +13,10 @@ import numpy.typing as npt
 from ae_core.architecture import Architecture
 from ae_core.devices.device import Host
 from ae_core.measuring.timing import LEARNING_RATE, Clock, affordable, distribution, measure
-from ae_core.records import Precision, StepTime
+from ae_core.parameters import Precision
+from ae_core.records import StepTime
 
+NAME = "PyTorch"
 WARMUP = 5
 GPU_VARIANTS: tuple[tuple[bool, Precision], ...] = (
     (False, "float32"),
@@ -68,7 +70,7 @@ def time_cpu_steps(
     torch.set_num_threads(threads)
     step = _eager(*_work(torch, images, batch_size, "cpu"))
     host = Host()
-    return _timed("PyTorch", host.name, host, step, threads, steps, budget, batch_size)
+    return _timed(host.name, host, step, threads, steps, budget, batch_size)
 
 
 def time_gpu_steps(
@@ -93,18 +95,8 @@ def time_gpu_steps(
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     work, batches = _work(torch, images, batch_size, "cuda", precision, in_place=graph)
     step = _graphed(torch, work, batches) if graph else _eager(work, batches)
-    name = "PyTorch, graph" if graph else "PyTorch"
-    return _timed(
-        name if precision == "float32" else f"{name}, {precision}",
-        torch.cuda.get_device_name(),
-        _CudaEvents(torch),
-        step,
-        1,
-        steps,
-        budget,
-        batch_size,
-        precision,
-    )
+    name, events = torch.cuda.get_device_name(), _CudaEvents(torch)
+    return _timed(name, events, step, 1, steps, budget, batch_size, precision, graph, gpus=1)
 
 
 def available() -> bool:
@@ -147,7 +139,6 @@ class _CudaEvents:
 
 
 def _timed(
-    name: str,
     device: str,
     clock: Clock,
     step: Callable[[], object],
@@ -156,14 +147,19 @@ def _timed(
     budget: float,
     batch_size: int,
     precision: Precision = "float32",
+    graph: bool = False,
+    gpus: int = 0,
 ) -> StepTime:
     count = steps or affordable(step, clock, budget, batch_size)
     seconds = measure(step, count, WARMUP, clock)
     return StepTime(
-        name=name,
+        name=NAME,
         peer=True,
         precision=precision,
+        graph=graph,
         device=device,
+        device_kind="gpu" if gpus else "cpu",
+        gpus=gpus,
         threads=threads,
         batch_size=batch_size,
         n=count,

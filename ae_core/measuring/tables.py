@@ -85,7 +85,7 @@ def place(record: BenchmarkRecord, step: StepTime) -> str:
 def profile(record: ProfileRecord) -> pd.DataFrame:
     """One row an operation of a layer, in the order of the step; a last row has the gaps."""
     frame = operation_times(record)
-    frame["operation"] = frame["layer"] + "." + frame["operation"]
+    frame["operation"] = frame["name"]
     return _timed(record, frame)
 
 
@@ -94,7 +94,7 @@ def operations(record: ProfileRecord) -> pd.DataFrame:
 
     A last row has the gaps between operations.
     """
-    frame = operation_times(record).drop(columns="layer").groupby("operation", sort=False).sum()
+    frame = operation_times(record).groupby("operation", sort=False).sum(numeric_only=True)
     return _timed(record, frame.sort_values("median", ascending=False).reset_index())
 
 
@@ -127,6 +127,7 @@ def classification(record: ClassificationRecord) -> pd.DataFrame:
 def operation_times(record: ProfileRecord) -> pd.DataFrame:
     """One row an operation of a layer, as recorded, with its least time by the roofline."""
     frame = pd.DataFrame([operation.model_dump() for operation in record.operations])
+    frame["operation"] = [operation.label for operation in record.operations]
     if record.ceilings:
         frame["least"] = [record.ceilings.seconds(o.flops, o.bytes) for o in record.operations]
     return frame

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import cycle, pairwise
-from typing import Protocol, TypedDict
+from itertools import pairwise
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from ae_core.autoencoder import Autoencoder
 from ae_core.devices.device import Mark
 from ae_core.devices.kernel_device import KernelDevice
 from ae_core.errors import InputError
+from ae_core.phases.feed import Feed
 from ae_core.records import IMAGES_PER_EPOCH, StepTime
 
 LEARNING_RATE = 1e-6
@@ -46,7 +47,7 @@ class Distribution(TypedDict):
 
 def time_steps(
     phase: str,
-    images: npt.NDArray[np.float32],
+    images: npt.NDArray[Any],
     *,
     steps: int | None = None,
     budget: float = 30.0,
@@ -61,7 +62,7 @@ def time_steps(
 
     Args:
         phase: the phase.
-        images: `(N, C, H, W)` float32; full batches of them are used in turn.
+        images: `(N, C, H, W)`, uint8 or float32 in [0, 1]; full batches of them are used in turn.
         steps: how many to time; by default as many as `budget` allows, at least 30, and at most
             those of an epoch of 50,000 images.
         budget: seconds.
@@ -77,18 +78,20 @@ def time_steps(
     """
     if steps is not None and steps < 1:
         raise InputError(f"steps: expected a whole number from 1, found {steps}")
-    operations = phases.create(phase, device)
-    autoencoder = Autoencoder(
-        operations, architecture, batch_size=batch_size, seed=seed, graph=graph
-    )
+    plan = phases.create(phase, architecture, batch_size, device)
+    autoencoder = Autoencoder(plan, seed=seed, graph=graph)
     step = stepper(autoencoder, images)
     if steps is None:
         steps = affordable(step, autoencoder.device, budget, batch_size)
     return StepTime(
-        name=f"{phase}, graph" if graph else phase,
-        device=autoencoder.device.name,
-        threads=operations.threads,
-        threading_layer=phases.threading_layer(operations),
+        name=phase,
+        precision=plan.precision,
+        graph=graph,
+        device=plan.device.name,
+        device_kind=plan.device.kind,
+        gpus=int(plan.device.kind == "gpu"),
+        threads=plan.threads,
+        threading_layer=phases.threading_layer(plan),
         batch_size=batch_size,
         n=steps,
         **distribution(seconds := measure(step, steps, warmup, autoencoder.device)),
@@ -121,13 +124,19 @@ def distribution(seconds: list[float]) -> Distribution:
     return {"low": float(low), "median": float(median), "high": float(high)}
 
 
-def stepper(autoencoder: Autoencoder, images: npt.NDArray[np.float32]) -> Callable[[], None]:
-    """A function that does the next training step, on batches that are already on the device."""
-    size, device = autoencoder.batch_size, autoencoder.device
+def stepper(autoencoder: Autoencoder, images: npt.NDArray[Any]) -> Callable[[], None]:
+    """A function that does the next training step, on full batches of images in turn.
+
+    Args:
+        autoencoder: whose steps.
+        images: `(N, C, H, W)`: uint8, or float32 in [0, 1]; they lie on the device.
+
+    Raises:
+        InputError: fewer images than a batch.
+    """
+    size = autoencoder.batch_size
     if len(images) < size:
         raise InputError(f"images: expected at least one batch of {size}, found {len(images)}")
-    staged = device.empty(images.shape)
-    device.upload(images, staged)
-    loss = device.empty((size,))
-    batches = cycle([staged[i : i + size] for i in range(0, len(images) - size + 1, size)])
-    return lambda: autoencoder.step(next(batches), LEARNING_RATE, loss)
+    autoencoder.take_from(Feed(autoencoder.device, images[: len(images) // size * size]))
+    autoencoder.learning_rate = LEARNING_RATE
+    return autoencoder.step

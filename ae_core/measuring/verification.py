@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.data.cifar10 import Dataset, normalise
 from ae_core.devices.device import Host
 from ae_core.devices.kernel_device import KernelDevice
-from ae_core.parameters import CheckedImages, CheckedSteps, LearningRate, Seed, validated
-from ae_core.phases import Operations
+from ae_core.parameters import CheckedImages, CheckedSteps, LearningRate, Precision, Seed, validated
+from ae_core.phases.feed import Feed
+from ae_core.phases.layered import Layered
 from ae_core.records import Difference, VerificationRecord, provenance
 from ae_core.records.base import Model
 
@@ -26,18 +28,45 @@ FINITE_DIFFERENCE_TOLERANCE = 1e-5
 FINITE_DIFFERENCE_STEPS = (1e-6, 1e-8)
 """The second is for elements whose first step crosses a kink of ReLU or pooling, where the quotient
 is the mean of two slopes. A gradient that is wrong disagrees with both."""
-FORWARD_TOLERANCE = 1e-5
-"""Float32 rounds by 6e-8; sums of 2,304 products in sequence err by about 1e-6 of their norm."""
-GRADIENT_TOLERANCE = 1e-4
-"""Where two values of a pooling window, or a value and zero, are closer than rounding, another one
-wins and its gradient takes another way: about 2e-5 of the norm of conv1's gradient."""
-WEIGHTS_TOLERANCE = 1e-5
-"""After some steps: most of a weight is still its initial value, which is the same to the bit."""
-BIASES_TOLERANCE = 2e-3
-"""After some steps: biases start at zero and are sums of cancelling gradients, whose rounding
-stands out: about 6e-4 of their norm for the plain loops in float32."""
-LOSSES_TOLERANCE = 1e-4
-"""Of successive steps: rounding carries over from one to the next."""
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """The largest relative difference from the reference that passes, by quantity."""
+
+    forward: float
+    """Of outputs and losses of one pass."""
+    gradient: float
+    """Where two values of a pooling window, or a value and zero, are closer than rounding, another
+    one wins and its gradient takes another way."""
+    weights: float
+    """After some steps: most of a weight is still its initial value, which is the same."""
+    biases: float
+    """After some steps: biases start at zero and are sums of cancelling gradients, whose rounding
+    stands out."""
+    losses: float
+    """Of successive steps: rounding carries over from one to the next."""
+
+    def of(self, quantity: str) -> float:
+        """The tolerance of a quantity by its name in a record."""
+        if quantity.startswith("gradient"):
+            return self.gradient
+        if not quantity.startswith("after"):
+            return self.forward
+        if quantity.endswith("weights"):
+            return self.weights
+        return self.biases if quantity.endswith("biases") else self.losses
+
+
+TOLERANCES: dict[Precision, Tolerances] = {
+    # Rounds by 6e-8; sums of 2,304 products in sequence err by about 1e-6 of their norm, conv1's
+    # gradient by 2e-5, biases of the plain loops by 6e-4.
+    "float32": Tolerances(forward=1e-5, gradient=1e-4, weights=1e-5, biases=2e-3, losses=1e-4),
+    # Operands round by 5e-4 and 4e-3 at most, a third of that in the mean; products of two by 1.4
+    # times as much, and layer upon layer adds to it. One value in some hundred changes its winner.
+    "TF32": Tolerances(forward=3e-3, gradient=3e-2, weights=1e-3, biases=5e-2, losses=3e-3),
+    "bf16": Tolerances(forward=2e-2, gradient=1.5e-1, weights=5e-3, biases=3e-1, losses=2e-2),
+}
 
 FAR = 1e100
 """Stands for the distance to a NaN, since JSON has no infinity."""
@@ -84,10 +113,9 @@ def check_gradients(
         seed: of the image, the parameters and the choice of elements.
     """
     random = np.random.default_rng(seed)
-    autoencoder = Autoencoder(
-        phases.create(phase), architecture, seed=seed, dtype=np.float64, image_gradient=True
-    )
-    image = random.random((1, *autoencoder.input.dimension))
+    plan = cast(Layered, phases.create(phase, architecture, dtype=np.float64, image_gradient=True))
+    autoencoder = Autoencoder(plan, seed=seed)
+    image = random.random((1, *architecture.layers[0].output))
     target = image.copy()
     parameters = autoencoder.parameters()
     for name, tensor in parameters.items():
@@ -95,6 +123,7 @@ def check_gradients(
             tensor[:] = random.normal(0, 0.1, tensor.shape)
     autoencoder.load_parameters(parameters)
     _, gradients = autoencoder.gradients(image)
+    gradients["image"] = plan.image_gradient()
 
     def quotient(tensor: HostArray, element: int, step: float) -> float:
         kept = tensor.flat[element]
@@ -140,6 +169,7 @@ def verify_gradients(
         provenance=facts,
         dataset=dataset.identity,
         device=device.name,
+        device_kind=device.kind,
         phase="cpu",
         reference=f"central differences in float64, {elements} of each tensor",
         architecture=architecture,
@@ -167,6 +197,7 @@ def compare(
     *,
     images: int = 100,
     steps: int = 20,
+    batch_size: int | None = None,
     architecture: Architecture | None = None,
     learning_rate: float = 1e-3,
     seed: int = 0,
@@ -181,7 +212,8 @@ def compare(
         names: the phases to check.
         dataset: where the images come from.
         images: how many, from the first, in one batch; loss and gradients are of their mean.
-        steps: of training, one image each.
+        steps: of training.
+        batch_size: images of such a step; by default what the phase is made for.
         architecture: the network; by default the book's, or `MINI` on the emulator.
         learning_rate: of those steps.
         seed: of the parameters.
@@ -197,79 +229,90 @@ def compare(
         VerificationSettings, images=images, steps=steps, learning_rate=learning_rate, seed=seed
     )
 
-    def quantities(
-        operations: Operations, network: Architecture, dtype: npt.DTypeLike
-    ) -> dict[str, npt.NDArray[Any]]:
-        pixels = normalise(dataset.train.images[:images], network.height)
-        one = Autoencoder(operations, network, seed=seed, dtype=dtype, batch_size=len(pixels))
-        some = Autoencoder(operations, network, seed=seed, dtype=dtype)
-        return _one_pass(one, pixels) | _some_steps(some, pixels, steps, learning_rate)
-
-    references: dict[Architecture, dict[str, npt.NDArray[Any]]] = {}
+    pixels: dict[int, HostArray] = {}
+    references: dict[tuple[Architecture, int], dict[str, npt.NDArray[Any]]] = {}
     for name in names:
-        facts, operations = provenance.current(), phases.create(name, device)
-        network = architecture or default_architecture(operations.device)
-        if network not in references:
-            references[network] = quantities(phases.create("cpu"), network, np.float64)
-        expected = references[network]
-        found = quantities(operations, network, np.float32)
-        again = quantities(operations, network, np.float32)
+        facts, opened = provenance.current(), phases.opened(name, device)
+        network = architecture or default_architecture(opened)
+        each_step = batch_size or phases.named(name).batch_size
+        if network.height not in pixels:
+            pixels[network.height] = normalise(dataset.train.images[:images], network.height)
+        some = pixels[network.height]
+
+        def quantities(
+            phase: str, dtype: npt.DTypeLike, network: Architecture, some: HostArray, batch: int
+        ) -> dict[str, npt.NDArray[Any]]:
+            where = cast(KernelDevice, opened)
+            whole = phases.create(phase, network, len(some), where, dtype=dtype)
+            found = _one_pass(Autoencoder(whole, seed=seed), some)
+            trained = phases.create(phase, network, batch, where, dtype=dtype)
+            return found | _some_steps(Autoencoder(trained, seed=seed), some, steps, learning_rate)
+
+        key, arguments = (network, each_step), (network, some, each_step)
+        if key not in references:
+            references[key] = quantities("cpu", np.float64, *arguments)
+        expected = references[key]
+        found = quantities(name, np.float32, *arguments)
+        again = quantities(name, np.float32, *arguments)
+        tolerances = TOLERANCES[phases.named(name).precision]
         yield VerificationRecord(
             provenance=facts,
             dataset=dataset.identity,
-            device=operations.device.name,
+            device=opened.name,
+            device_kind=opened.kind,
             phase=name,
+            precision=phases.named(name).precision,
             reference="the plain loops in float64",
+            not_materialised=tuple(sorted(_outputs(network).keys() - found.keys())),
             architecture=network,
             images=images,
             steps=steps,
+            batch_size=each_step,
             learning_rate=learning_rate,
             seed=seed,
             repeatable=all(np.array_equal(found[q], again[q], equal_nan=True) for q in found),
             differences=tuple(
-                difference(quantity, found[quantity], expected[quantity], _tolerance(quantity))
+                difference(quantity, found[quantity], expected[quantity], tolerances.of(quantity))
                 for quantity in expected
+                if quantity in found
             ),
-            memory=operations.device.memory(),
+            memory=opened.memory(),
         )
 
 
-def _tolerance(quantity: str) -> float:
-    if quantity.startswith("gradient"):
-        return GRADIENT_TOLERANCE
-    if not quantity.startswith("after"):
-        return FORWARD_TOLERANCE
-    if quantity.endswith("weights"):
-        return WEIGHTS_TOLERANCE
-    return BIASES_TOLERANCE if quantity.endswith("biases") else LOSSES_TOLERANCE
-
-
 def _one_pass(autoencoder: Autoencoder, images: HostArray) -> dict[str, npt.NDArray[Any]]:
-    """What a pass over one batch computes, from buffers that were poisoned before."""
+    """What a pass over one batch computes, from buffers that were poisoned before.
+
+    Outputs that the plan does not materialise are left out.
+    """
+    plan, device = autoencoder.plan, autoencoder.device
     autoencoder.poison()
     _, gradients = autoencoder.gradients(images)
-    forward = {
-        "latent": autoencoder.latent.output,
-        "reconstruction": autoencoder.output.output,
-        "loss of each image": autoencoder.loss,
-    }
     found: dict[str, npt.NDArray[Any]] = {
-        name: autoencoder.device.download(array) for name, array in forward.items()
+        quantity: plan.activation(layer)
+        for quantity, layer in _outputs(plan.architecture).items()
+        if layer not in plan.not_materialised
     }
+    found["loss of each image"] = device.download(plan.loss[: len(images)])
     return found | {f"gradient of {name}": gradient for name, gradient in gradients.items()}
 
 
 def _some_steps(
     autoencoder: Autoencoder, images: HostArray, steps: int, learning_rate: float
 ) -> dict[str, npt.NDArray[Any]]:
-    """Losses and parameters of `steps` training steps, one image each."""
+    """Losses and parameters of `steps` training steps, each on the next images in turn."""
     if not steps:
         return {}
-    device, dtype = autoencoder.device, autoencoder.dtype
-    image, losses = device.empty((1, *images.shape[1:]), dtype), device.empty((steps,), dtype)
+    feed = Feed(autoencoder.device, images, steps * autoencoder.batch_size, autoencoder.plan.dtype)
+    autoencoder.take_from(feed)
+    autoencoder.learning_rate = learning_rate
     autoencoder.poison()
-    for step in range(steps):
-        device.upload(images[step % len(images)][None].astype(dtype), image)
-        autoencoder.step(image, learning_rate, losses[step : step + 1])
-    found: dict[str, npt.NDArray[Any]] = {f"after {steps} steps: losses": device.download(losses)}
+    for _ in range(steps):
+        autoencoder.step()
+    found: dict[str, npt.NDArray[Any]] = {f"after {steps} steps: losses": feed.read_losses()}
     return found | {f"after {steps} steps: {n}": t for n, t in autoencoder.parameters().items()}
+
+
+def _outputs(architecture: Architecture) -> dict[str, str]:
+    """The outputs that are compared, by what a record calls them: which layer's they are."""
+    return {"latent": architecture.latent.name, "reconstruction": architecture.layers[-1].name}

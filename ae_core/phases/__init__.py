@@ -1,7 +1,8 @@
-"""The phases of the story: each implements the same operations, each in its own way.
+"""The phases of the story: each trains the same network, in its own way.
 
-To add a phase, write a module with a class that satisfies `Operations`, and name it in `PHASES`.
-Everything else (layers, training, verification, profiling, the command line) then knows it.
+To add a phase, write a module with a class, and an entry in `PHASES`. The class satisfies
+`Operations`, and the linked layers make a plan of it; or it is a `Plan` itself. Everything else
+(training, verification, profile, benchmark, command line, tables and figures) then knows it.
 """
 
 from __future__ import annotations
@@ -9,99 +10,113 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from ae_core.devices.device import Array, Device
+import numpy as np
+import numpy.typing as npt
+
+from ae_core.architecture import Architecture
+from ae_core.devices.device import Device, Host
 from ae_core.devices.kernel_device import KernelDevice, open_device
+from ae_core.devices.kernels import DeviceError
 from ae_core.errors import InputError
-
-
-class Operations(Protocol):
-    """What a layer may ask of a phase.
-
-    Activations are `(N, C, H, W)`, weights `(K, C, 3, 3)`, biases `(K,)`, all C-ordered and of one
-    floating dtype (float32 in training). Convolutions keep the plane's size: stride 1, one pixel
-    of zero padding. Outputs are preallocated and wholly overwritten, never accumulated into.
-    Once a phase has seen its shapes, no operation allocates.
-    """
-
-    device: Device
-    threads: int
-    """CPU threads that the arithmetic uses; 1 where a GPU does it."""
-    capturable: bool
-    """Whether a training step may become a CUDA graph."""
-
-    def conv2d_forward(self, x: Array, weights: Array, y: Array) -> None:
-        """`y[n,k] = sum over c of x[n,c] correlated with weights[k,c]`."""
-
-    def conv2d_input_gradient(self, dy: Array, weights: Array, dx: Array) -> None:
-        """`dx[n,c] = sum over k of dy[n,k] convolved with weights[k,c]` (the flipped kernel)."""
-
-    def conv2d_weight_gradient(self, x: Array, dy: Array, dw: Array) -> None:
-        """`dw[k,c,u,v] = sum over n,i,j of dy[n,k,i,j] * x[n,c,i+u-1,j+v-1]`."""
-
-    def bias_forward(self, y: Array, biases: Array) -> None:
-        """`y[n,k] += biases[k]`, in place."""
-
-    def bias_gradient(self, dy: Array, db: Array) -> None:
-        """`db[k] = sum over n,i,j of dy[n,k,i,j]`."""
-
-    def relu_forward(self, x: Array, y: Array) -> None:
-        """`y = max(x, 0)`; NaN stays NaN."""
-
-    def relu_backward(self, x: Array, dy: Array, dx: Array) -> None:
-        """`dx = dy` where `x > 0`, else 0."""
-
-    def maxpool_forward(self, x: Array, y: Array) -> None:
-        """The largest of each 2x2 window, stride 2; an odd last row or column is dropped."""
-
-    def maxpool_backward(self, x: Array, dy: Array, dx: Array) -> None:
-        """`dy` to the first largest element (row by row) of each window, zero elsewhere."""
-
-    def upsample_forward(self, x: Array, y: Array) -> None:
-        """Nearest neighbour: each element becomes a 2x2 block."""
-
-    def upsample_backward(self, dy: Array, dx: Array) -> None:
-        """The sum of each 2x2 block."""
-
-    def mse(self, y: Array, target: Array, dy: Array, loss: Array) -> None:
-        """Each image's mean squared error into `loss` `(N,)`; the mean's gradient into `dy`."""
-
-    def sgd(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
-        """`parameters -= learning_rate * gradients`, in place."""
+from ae_core.parameters import Precision
+from ae_core.phases.layered import Layered
+from ae_core.phases.operations import Operations
+from ae_core.phases.plan import Plan
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase's entry in the table: where its operations are and how the book calls it."""
+    """A phase's entry in the table: all that others need to know of it without importing it."""
 
+    title: str
+    """As the book calls it."""
+    change: str
+    """What it changed over the phase before, in a line."""
     module: str
     implementation: str
-    title: str
+    """The class in the module: a phase's `Operations`, or its `Plan` if it is not `layered`."""
+    colour: str
+    """In every figure, as `#rrggbb`."""
+    marker: str
+    """Likewise, as Matplotlib names it."""
+    layered: bool = True
+    """Whether the linked layers make its plan."""
     cuda: bool = False
     """Whether it takes a device that runs kernels."""
+    capturable: bool = False
+    """Whether its training step may become a CUDA graph."""
+    emulated: bool = True
+    """Whether the emulator runs its kernels."""
+    requires: str = ""
+    """The architecture that its kernels are compiled for, as `sm_90a`; any card's if empty."""
+    precision: Precision = "float32"
+    """Of the products of convolutions."""
+    batch_size: int = 1
+    """Images per step that it is made for."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the implementation."""
+    """Arguments of the class."""
 
 
 PHASES = {
-    "cpu": Phase("ae_core.phases.cpu_loops", "CpuLoops", "CPU loops, one thread"),
-    "cpu-parallel": Phase("ae_core.phases.cpu_parallel", "CpuParallel", "CPU loops, all cores"),
+    "cpu": Phase(
+        title="CPU loops, one thread",
+        change="the formulas as nested loops",
+        module="ae_core.phases.cpu_loops",
+        implementation="CpuLoops",
+        colour="#949494",
+        marker="o",
+    ),
+    "cpu-parallel": Phase(
+        title="CPU loops, all cores",
+        change="vector units filled, planes over all cores",
+        module="ae_core.phases.cpu_parallel",
+        implementation="CpuParallel",
+        colour="#de8f05",
+        marker="s",
+    ),
     "gpu-basic": Phase(
-        "ae_core.phases.gpu_basic", "GpuBasic", "GPU basic, a launch per pair", cuda=True
+        title="GPU basic, a launch per pair",
+        change="a thread per pixel, a launch per pair of planes",
+        module="ae_core.phases.gpu_basic",
+        implementation="GpuBasic",
+        colour="#ece133",
+        marker="v",
+        cuda=True,
     ),
     "gpu-basic-filter": Phase(
-        "ae_core.phases.gpu_basic",
-        "GpuBasic",
-        "GPU basic, a launch per filter",
+        title="GPU basic, a launch per filter",
+        change="the loop over input planes moves into the kernel",
+        module="ae_core.phases.gpu_basic",
+        implementation="GpuBasic",
+        colour="#d55e00",
+        marker="^",
         cuda=True,
         options={"planes_per_launch": None},
     ),
-    "gpu-v1": Phase("ae_core.phases.gpu_v1_batched", "GpuBatched", "GPU v1, batched", cuda=True),
+    "gpu-v1": Phase(
+        title="GPU v1, batched",
+        change="all filters in one launch, a tree for the weight gradient",
+        module="ae_core.phases.gpu_v1_batched",
+        implementation="GpuBatched",
+        colour="#029e73",
+        marker="D",
+        cuda=True,
+        capturable=True,
+    ),
     "gpu-v2": Phase(
-        "ae_core.phases.gpu_v2_implicit_gemm", "GpuImplicitGemm", "GPU v2, implicit GEMM", cuda=True
+        title="GPU v2, implicit GEMM",
+        change="tiles of a matrix product in shared memory and registers",
+        module="ae_core.phases.gpu_v2_implicit_gemm",
+        implementation="GpuImplicitGemm",
+        colour="#0173b2",
+        marker="P",
+        cuda=True,
+        capturable=True,
     ),
 }
+"""In the order of the story."""
 
 
 def named(name: str) -> Phase:
@@ -115,39 +130,118 @@ def named(name: str) -> Phase:
     return PHASES[name]
 
 
-def title(name: str) -> str:
-    """How the book calls a phase or a variant of it (`gpu-v2, graph`), or a library beside them."""
-    base, comma, variant = name.partition(", ")
-    return f"{PHASES[base].title}{comma}{variant}" if base in PHASES else name
+def title(
+    name: str,
+    *,
+    graph: bool = False,
+    precision: Precision | None = None,
+    gpus: int = 1,
+    batch_size: int | None = None,
+) -> str:
+    """How the book calls a phase, or a library beside them.
+
+    Args:
+        name: a key of `PHASES`, or a library's name.
+        graph: whether its step is queued as one CUDA graph.
+        precision: of its products, named where it is not the phase's own.
+        gpus: how many, named where there are several.
+        batch_size: images per step, named if given.
+    """
+    phase = PHASES.get(name)
+    own = phase.precision if phase else "float32"
+    parts = [phase.title if phase else name]
+    parts += ["graph"] if graph else []
+    parts += [precision] if precision not in (None, own) else []
+    parts += [f"{gpus} GPUs"] if gpus > 1 else []
+    parts += [f"batch size {batch_size:,}"] if batch_size else []
+    return ", ".join(parts)
 
 
 def implementation(name: str) -> Any:
-    """The class of a phase's operations; its module is imported only now."""
+    """A phase's class; its module is imported only now."""
     phase = named(name)
     return getattr(import_module(phase.module), phase.implementation)
 
 
-def create(name: str, device: str | KernelDevice = "auto") -> Operations:
-    """The operations of the phase called `name`.
+def operations(name: str, device: str | KernelDevice = "auto") -> Operations:
+    """The operations of a phase whose plan the linked layers make.
 
     Args:
         name: a key of `PHASES`.
         device: for CUDA phases, what runs the kernels: `auto`, `cuda`, `emulated`, or a device.
 
     Raises:
-        InputError: no phase has this name.
+        InputError: no phase has this name, or it has a plan of its own.
         DeviceError: the device can't be used.
     """
     phase = named(name)
+    if not phase.layered:
+        raise InputError(f"{name}: expected a phase with single operations, found one that fuses")
+    where = (opened(name, device),) if phase.cuda else ()
+    return cast(Operations, implementation(name)(*where, **phase.options))
+
+
+def opened(name: str, device: str | KernelDevice = "auto") -> Device:
+    """The device that a phase computes on: the one given, or opened by its name; a CPU phase's host.
+
+    Raises:
+        DeviceError: the device can't be used, or can't run this phase's kernels.
+    """
+    phase = named(name)
     if not phase.cuda:
-        return cast(Operations, implementation(name)())
-    opened = open_device(device) if isinstance(device, str) else device
-    return cast(Operations, implementation(name)(opened, **phase.options))
+        return Host()
+    found = open_device(device) if isinstance(device, str) else device
+    if found.kind == "emulator" and not phase.emulated:
+        raise DeviceError(f"{name}: expected a GPU: the emulator can't run its kernels")
+    return found
 
 
-def threading_layer(operations: Operations) -> str | None:
-    """What runs a phase's threads (`omp`, `tbb`, `workqueue`); None where there is only one."""
-    if operations.threads == 1:
+def create(
+    name: str,
+    architecture: Architecture | None = None,
+    batch_size: int = 1,
+    device: str | KernelDevice = "auto",
+    *,
+    dtype: npt.DTypeLike = np.float32,
+    image_gradient: bool = False,
+) -> Plan:
+    """The plan by which a phase trains.
+
+    Args:
+        name: a key of `PHASES`.
+        architecture: the network; the book's by default.
+        batch_size: the most images in one pass; memory grows with it.
+        device: for CUDA phases, what runs the kernels: `auto`, `cuda`, `emulated`, or a device.
+        dtype: float64 for checks of the CPU's phases.
+        image_gradient: also compute the gradient with respect to the images, for the same checks.
+
+    Raises:
+        InputError: no phase has this name, or it can't do what is asked.
+        DeviceError: the device can't be used.
+    """
+    phase, architecture = named(name), architecture or Architecture()
+    if batch_size < 1:
+        raise InputError(f"batch_size: expected a whole number from 1, found {batch_size}")
+    if phase.layered:
+        return Layered(
+            name,
+            operations(name, device),
+            architecture,
+            batch_size,
+            dtype=dtype,
+            image_gradient=image_gradient,
+        )
+    if image_gradient or np.dtype(dtype) != np.float32:
+        raise InputError(f"{name}: expected float32 and no gradient of images: it is fused")
+    return cast(
+        Plan,
+        implementation(name)(name, architecture, batch_size, opened(name, device), **phase.options),
+    )
+
+
+def threading_layer(plan: Plan) -> str | None:
+    """What runs a plan's threads (`omp`, `tbb`, `workqueue`); None where there is only one."""
+    if plan.threads == 1:
         return None
     from ae_core.phases.compiled import threading_layer as of_numba  # noqa: PLC0415
 

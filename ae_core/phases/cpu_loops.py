@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ae_core.devices.device import Array, Host
 from ae_core.phases.compiled import compiled, prange
 
@@ -178,11 +180,31 @@ def mse(y: Array, target: Array, dy: Array, loss: Array) -> None:
         loss[n] = total / (C * H * W)
 
 
-def sgd(parameters: Array, gradients: Array, learning_rate: float) -> None:
+def sgd(parameters: Array, gradients: Array, learning_rate: Array) -> None:
     """parameters -= learning_rate * gradients."""
-    rate = parameters.dtype.type(learning_rate)
+    rate = learning_rate[0]
     for p in prange(parameters.size):
         parameters[p] -= rate * gradients[p]
+
+
+def gather(pixels: Array, order: Array, position: Array, images: Array) -> None:
+    """images[n] = pixels[order[position + n]], from 0 to 1."""
+    N, C, H, W = images.shape
+    scale = np.float32(255 if pixels.itemsize == 1 else 1)  # uint8, or float32 from 0 to 1
+    for n in prange(N):
+        row = order[position[0] + n]
+        for c in range(C):
+            for i in range(H):
+                for j in range(W):
+                    images[n, c, i, j] = np.float32(pixels[row, c, i, j]) / scale
+
+
+def advance(loss: Array, losses: Array, position: Array) -> None:
+    """losses[position + n] = loss[n]; position goes on, at the end back to 0."""
+    first = position[0]
+    for n in range(loss.size):
+        losses[first + n] = loss[n]
+    position[0] = 0 if first + loss.size >= losses.size else first + loss.size
 
 
 def _compiled(loops: Any) -> Any:
@@ -211,3 +233,5 @@ class CpuLoops:
     upsample_backward = _compiled(upsample_backward)
     mse = _compiled(mse)
     sgd = _compiled(sgd)
+    gather = _compiled(gather)
+    advance = _compiled(advance)

@@ -151,6 +151,8 @@ class CpuParallel:
     upsample_backward = _on_all_cores(cpu_loops.upsample_backward)
     mse = _on_all_cores(cpu_loops.mse)
     sgd = _on_all_cores(cpu_loops.sgd)
+    gather = _on_all_cores(cpu_loops.gather)
+    advance = staticmethod(cpu_loops.CpuLoops.advance)  # a few copies
 
     def _padded(self, role: str, x: Array) -> Array:
         N, C, H, W = x.shape

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
+import numpy as np
+
 from ae_core.devices.device import Array
 from ae_core.devices.kernel_device import Argument, KernelDevice
 from ae_core.devices.kernels import KernelSource
@@ -26,12 +28,14 @@ SOURCE = KernelSource(
         "sgd",
     ),
 )
+GATHER = {"uint8": "gather<unsigned char>", "float32": "gather<float>"}
+FEED = KernelSource("feed.cu", (*GATHER.values(), "advance"))
 
 
 class GpuElementwise:
     """Elementwise operations, pooling, upsampling, loss and update, by kernels."""
 
-    sources: tuple[KernelSource, ...] = (SOURCE,)
+    sources: tuple[KernelSource, ...] = (SOURCE, FEED)
     """Every kernel that it launches."""
 
     threads = 1
@@ -39,7 +43,7 @@ class GpuElementwise:
 
     def __init__(self, device: KernelDevice) -> None:
         self.device = device
-        self._elementwise = device.load(SOURCE)
+        self._elementwise, self._feed = device.load(SOURCE), device.load(FEED)
 
     def bias_forward(self, y: Array, biases: Array) -> None:
         """`y[n,k] += biases[k]`, in place."""
@@ -86,10 +90,22 @@ class GpuElementwise:
         args = (y, target, dy, loss, size, 2 / (images * size))
         self.device.launch(kernel, (images, 1, 1), (REDUCTION_THREADS, 1, 1), args)
 
-    def sgd(self, parameters: Array, gradients: Array, learning_rate: float) -> None:
+    def sgd(self, parameters: Array, gradients: Array, learning_rate: Array) -> None:
         """`parameters -= learning_rate * gradients`, in place."""
-        rate = float(learning_rate)
-        self._by_element("sgd", parameters.size, parameters, gradients, rate)
+        self._by_element("sgd", parameters.size, parameters, gradients, learning_rate)
+
+    def gather(self, pixels: Array, order: Array, position: Array, images: Array) -> None:
+        """`images[n] = pixels[order[position[0] + n]]`; uint8 pixels are divided by 255."""
+        size = prod(images.shape[1:])
+        parts = blocks(size, THREADS)
+        kernel = self._feed[GATHER[np.dtype(pixels.dtype).name]]
+        args = (pixels, order, position, images, size, parts)
+        self.device.launch(kernel, (len(images) * parts, 1, 1), (THREADS, 1, 1), args)
+
+    def advance(self, loss: Array, losses: Array, position: Array) -> None:
+        """`losses[position[0] + n] = loss[n]`; then the position moves on."""
+        args = (loss, losses, position, loss.size, losses.size)
+        self.device.launch(self._feed["advance"], (1, 1, 1), (THREADS, 1, 1), args)
 
     def _by_element(self, kernel: str, count: int, *args: Argument) -> None:
         """A thread for each of `count` elements, which the kernel is told last."""

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from ae_core.architecture import Shape
 from ae_core.devices.device import Array
-from ae_core.errors import InputError
-from ae_core.phases import Operations
+from ae_core.phases.operations import Operations
 
 
 class Layer:
@@ -85,23 +84,8 @@ class Input(Layer):
         self.gradient: Array = None
         """Gradient of the loss with respect to the images, if asked for."""
 
-    def set_images(self, images: Array) -> None:
-        """The next batch: a device array `(N, C, H, W)` with N at most `batch_size`.
-
-        Raises:
-            InputError: another shape or dtype, or more images than the buffers hold.
-        """
-        if images.shape[1:] != self.dimension or images.dtype != self.dtype:
-            raise InputError(
-                f"images: expected (N, {', '.join(map(str, self.dimension))}) {self.dtype}, "
-                f"found {images.shape} {images.dtype}"
-            )
-        if not 1 <= len(images) <= self.batch_size:
-            raise InputError(f"images: expected 1 to {self.batch_size}, found {len(images)}")
-        self.output = images
-
     def set_batch(self, batch: int) -> None:
-        """Nothing to do: the images come as they are."""
+        """Nothing to do: whoever has the images sets `output`."""
 
     def forward(self) -> Array:
         """The images."""

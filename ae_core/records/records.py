@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -24,7 +24,7 @@ from ae_core import files
 from ae_core.architecture import Architecture
 from ae_core.data.cifar10 import Identity
 from ae_core.errors import InputError
-from ae_core.machine import Memory
+from ae_core.machine import DeviceKind, Memory
 from ae_core.parameters import (
     BatchSize,
     Cost,
@@ -32,7 +32,9 @@ from ae_core.parameters import (
     Gamma,
     InitialScale,
     LearningRate,
+    Precision,
     Seed,
+    StepKind,
     TestImages,
     TrainingImages,
     batch_within_images,
@@ -47,8 +49,6 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Classifier = Literal["svc", "library-svc", "least-squares"]
 """`svc` is `svc.OneVsOneSVC`, `library-svc` the engine's own for all classes."""
-Precision = Literal["float32", "TF32", "bf16"]
-"""Of products: float32's own, from operands rounded to TF32's 10 bits, or to bf16's 7."""
 IMAGES_PER_EPOCH = 50_000
 
 
@@ -63,6 +63,7 @@ class RunRecord(Model):
     dataset: Identity
     device: str
     """What did the arithmetic: the processor's or the card's model."""
+    device_kind: DeviceKind
     memory: Memory
     """Peaks of the process, at the end of the run."""
 
@@ -121,6 +122,9 @@ class TrainingRecord(RunRecord):
     resumed_after: NonNegativeInt = 0
     """Epochs that came with a checkpoint: measured earlier, maybe elsewhere."""
     test: TestResult | None
+    precision: Precision = "float32"
+    gpus: NonNegativeInt
+    """0 where none did the arithmetic."""
     threads: PositiveInt
     threading_layer: str | None = None
     """What runs more than one thread: `omp`, ...; None also in records from before it was kept."""
@@ -143,11 +147,16 @@ class StepTime(Model):
     """Time of one training step: a distribution, not a number."""
 
     name: str
-    """The phase, or the library."""
+    """The phase, a key of `ae_core.phases.PHASES`; or the library."""
     peer: bool = False
     """Whether this is another library, measured as a yardstick."""
     precision: Precision = "float32"
+    graph: bool = False
+    """Whether a step is queued as one CUDA graph."""
     device: str
+    device_kind: DeviceKind
+    gpus: NonNegativeInt
+    """0 where none did the arithmetic."""
     threads: PositiveInt
     threading_layer: str | None = None
     """As in `TrainingRecord`."""
@@ -160,6 +169,11 @@ class StepTime(Model):
     """Ninth decile."""
     total: Seconds
     """All `n` together."""
+
+    @property
+    def per_image(self) -> float:
+        """Seconds of the median step for each of its images: what comparisons are made of."""
+        return self.median / self.batch_size
 
     @property
     def extrapolated(self) -> bool:
@@ -182,16 +196,26 @@ class BenchmarkRecord(RunRecord):
     load: Load | None = None
     """Of the machine, meanwhile; None in records from before it was kept."""
 
-    def step(self, name: str) -> StepTime:
-        """The row of a phase or library."""
-        return next(step for step in self.steps if step.name == name)
+    def step(self, name: str, **fields: Any) -> StepTime:
+        """The first step of a phase or library with these fields: `graph=True`, `batch_size=128`.
+
+        Raises:
+            RecordError: there is none.
+        """
+        wanted = {"name": name, "graph": False, **fields}
+        for step in self.steps:
+            if all(getattr(step, field) == value for field, value in wanted.items()):
+                return step
+        raise RecordError(f"benchmark: expected a step with {wanted}, found none")
 
 
 class OperationTime(Model):
-    """Time of one operation of one layer within a training step."""
+    """Time of one entry of a training step: of an operation, or of several in one."""
 
-    layer: str
-    operation: str
+    name: str
+    kind: StepKind
+    operations: tuple[str, ...]
+    """Those of the network that it does, as `conv1.bias_forward`."""
     n: PositiveInt
     median: Seconds
     low: Seconds
@@ -200,6 +224,15 @@ class OperationTime(Model):
     bytes: PositiveInt
     launches: NonNegativeInt = 0
     """Kernels that it takes."""
+
+    @property
+    def label(self) -> str:
+        """The operation without its layer, to add up over layers; its own name if it does several."""
+        return self.operations[0].split(".")[1] if len(self.operations) == 1 else self.name
+
+    def does(self, operation: str) -> bool:
+        """Whether it does this operation, named without its layer, for some layer."""
+        return any(each.split(".")[1] == operation for each in self.operations)
 
 
 class Ceilings(Model):
@@ -269,7 +302,7 @@ class ProfileRecord(RunRecord):
         return least / sum(o.median for o in found)
 
     def _convolutions(self) -> list[OperationTime]:
-        return [o for o in self.operations if o.operation.startswith("conv2d")]
+        return [o for o in self.operations if o.kind == "convolution"]
 
 
 class Difference(Model):
@@ -296,8 +329,13 @@ class VerificationRecord(RunRecord):
     phase: str
     reference: str
     architecture: Architecture
+    precision: Precision = "float32"
+    not_materialised: tuple[str, ...] = ()
+    """Outputs that the phase never writes in whole, so that they were not compared."""
     images: PositiveInt
     steps: NonNegativeInt
+    batch_size: PositiveInt = 1
+    """Of the steps."""
     learning_rate: Positive | None
     """Of the compared training steps."""
     seed: NonNegativeInt
@@ -339,6 +377,7 @@ class KernelsRecord(RunRecord):
 
     kind: Literal["kernels"] = "kernels"
     phase: str
+    batch_size: PositiveInt = 1
     architecture: Architecture
     kernels: tuple[KernelFigures, ...]
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from ae_core import files, phases, progress
 from ae_core.autoencoder import Autoencoder
-from ae_core.data.cifar10 import Dataset, Images, normalise
-from ae_core.devices.device import Array
+from ae_core.data.cifar10 import Dataset, Images, normalise, sized
 from ae_core.devices.kernel_device import KernelDevice
 from ae_core.errors import InputError
+from ae_core.phases.feed import Feed, open_feed
 from ae_core.records import EpochResult, TestResult, TrainingRecord, TrainingSettings, provenance
 from ae_core.training import checkpoint as checkpoints
 from ae_core.training.checkpoint import Checkpoint, CheckpointError, TrainingState
@@ -24,8 +24,8 @@ from ae_core.training.checkpoint import Checkpoint, CheckpointError, TrainingSta
 Existing = Literal["refuse", "resume", "replace"]
 TRACE_PARTS = 50
 """Points of a loss curve that an epoch gives."""
-STAGED_IMAGES = 1000
-"""Images that go to the device at once, between steps: 12 MB in float32."""
+EVALUATED_AT_ONCE = 1000
+"""Images made float32 at once: 12 MB."""
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -102,9 +102,7 @@ def _train(
     if path and saved:
         _refuse_differences(path, saved.state, settings, dataset)
     autoencoder = Autoencoder(
-        phases.create(settings.phase, device),
-        settings.architecture,
-        batch_size=settings.batch_size,
+        phases.create(settings.phase, settings.architecture, settings.batch_size, device),
         seed=settings.seed,
         initial_scale=settings.initial_scale,
         graph=settings.graph,
@@ -114,13 +112,13 @@ def _train(
         autoencoder.load_parameters(saved.parameters)
         epochs = list(saved.state.epochs)
     resumed_after = len(epochs)
-    autoencoder.warm_up(settings.learning_rate)
-    staged_images = max(STAGED_IMAGES // settings.batch_size, 1) * settings.batch_size
-    staging = autoencoder.device.empty((staged_images, *autoencoder.input.dimension))
-    losses = autoencoder.device.empty((settings.images,))
+    autoencoder.learning_rate = settings.learning_rate
+    images = sized(dataset.train.images[: settings.images], settings.architecture.height)
+    feed = open_feed(autoencoder.device, images, settings.batch_size)
+    autoencoder.take_from(feed)
+    autoencoder.warm_up()
     for epoch in range(len(epochs) + 1, settings.epochs + 1):
-        images = dataset.train.images
-        epochs.append(_run_epoch(autoencoder, settings, images, epoch, staging, losses))
+        epochs.append(_run_epoch(autoencoder, settings, feed, epoch))
         _refuse_broken_parameters(autoencoder, settings, epoch)
         if path:
             state = TrainingState(
@@ -141,9 +139,12 @@ def _train(
         epochs=tuple(epochs),
         resumed_after=resumed_after,
         test=test,
+        precision=autoencoder.plan.precision,
         device=autoencoder.device.name,
-        threads=autoencoder.operations.threads,
-        threading_layer=phases.threading_layer(autoencoder.operations),
+        device_kind=autoencoder.device.kind,
+        gpus=int(autoencoder.device.kind == "gpu"),
+        threads=autoencoder.plan.threads,
+        threading_layer=phases.threading_layer(autoencoder.plan),
         parameters_digest=autoencoder.digest(),
     )
 
@@ -163,7 +164,7 @@ def restore(
     saved = checkpoints.load(path)
     settings = saved.state.settings
     autoencoder = Autoencoder(
-        phases.create(phase or settings.phase, device), settings.architecture, batch_size=batch_size
+        phases.create(phase or settings.phase, settings.architecture, batch_size, device)
     )
     autoencoder.load_parameters(saved.parameters)
     return autoencoder, saved.state
@@ -179,7 +180,7 @@ def evaluate(autoencoder: Autoencoder, images: Images, count: int) -> TestResult
     started = time.perf_counter()
     errors = np.empty(count, np.float64)
     with progress.bar(count, "test") as bar:
-        for rows in _slices(count, STAGED_IMAGES):
+        for rows in _slices(count, EVALUATED_AT_ONCE):
             errors[rows] = autoencoder.errors(normalise(images[rows], side), bar.update)
     if not np.isfinite(errors).all():
         raise TrainingDivergedError(
@@ -200,28 +201,23 @@ def image_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
 
 
 def _run_epoch(
-    autoencoder: Autoencoder,
-    settings: TrainingSettings,
-    images: Images,
-    epoch: int,
-    staging: Array,
-    losses: Array,
+    autoencoder: Autoencoder, settings: TrainingSettings, feed: Feed, epoch: int
 ) -> EpochResult:
     device = autoencoder.device
     order = image_order(settings.seed, epoch, settings.images)
     started = time.perf_counter()
     with progress.bar(settings.images, f"epoch {epoch}/{settings.epochs}") as bar:
-        for rows, batch in _staged_batches(autoencoder, settings, images, order, staging):
-            loss = losses[rows]
-            autoencoder.step(batch, settings.learning_rate, loss)
-            bar.update(len(batch))
+        feed.begin(order)
+        for rows in _slices(settings.images, settings.batch_size):
+            autoencoder.step(rows.stop - rows.start)
+            bar.update(rows.stop - rows.start)
             if device.synchronous:
+                loss = feed.losses[rows]
                 bar.set_postfix(loss=f"{loss[-1]:.4f}", refresh=False)
                 if not np.isfinite(loss).all():
                     break
-    device.synchronize()
+    found = feed.read_losses()
     seconds = time.perf_counter() - started
-    found = device.download(losses)
     finite = np.isfinite(found)
     if not finite.all():
         first = int(np.argmin(finite))
@@ -249,22 +245,6 @@ def _refuse_broken_parameters(
                 f"epoch {epoch}: {name} became NaN or infinite in the last step with learning "
                 f"rate {settings.learning_rate:g}; try a lower learning rate"
             )
-
-
-def _staged_batches(
-    autoencoder: Autoencoder,
-    settings: TrainingSettings,
-    images: Images,
-    order: npt.NDArray[np.int64],
-    staging: Array,
-) -> Iterator[tuple[slice, Array]]:
-    """Device batches in `order`, and which rows of the epoch they are."""
-    side = autoencoder.architecture.height
-    for stage in _slices(len(order), len(staging)):
-        staged = staging[: stage.stop - stage.start]
-        autoencoder.device.upload(normalise(images[order[stage]], side), staged)
-        for rows in _slices(len(staged), settings.batch_size):
-            yield slice(stage.start + rows.start, stage.start + rows.stop), staged[rows]
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:

@@ -330,7 +330,7 @@ SMALLEST = Architecture(channels=1, height=4, width=4, filters=(1, 1, 1, 1))
         (lambda data: [*compare(["cpu"], data, steps=-1)], "steps: expected a whole number from 0"),
         (lambda data: stratified(data.test.labels, -1), "images: expected a whole number from 0"),
         (
-            lambda _: Autoencoder(phases.create("cpu"), SMALLEST, batch_size=0),
+            lambda _: Autoencoder(phases.create("cpu", SMALLEST, 0)),
             "batch_size: expected a whole number from 1",
         ),
         (

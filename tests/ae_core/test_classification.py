@@ -322,7 +322,7 @@ def test_a_search_finds_the_gamma_that_tells_rings_apart(random):
 
 
 def new_autoencoder(seed=1):
-    return Autoencoder(phases.create("cpu"), SMALL, batch_size=20, seed=seed)
+    return Autoencoder(phases.create("cpu", SMALL, 20), seed=seed)
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_controls_come_in_order_and_are_what_their_names_say(dataset):
         "train": stratified(dataset.train.labels, 60),
         "test": stratified(dataset.test.labels, 30),
     }
-    encoders = [Autoencoder(phases.create("cpu"), SMALL, batch_size=20, seed=s) for s in (0, 1)]
+    encoders = [Autoencoder(phases.create("cpu", SMALL, 20), seed=s) for s in (0, 1)]
     settings = ClassifierSettings(C=3)
     found = list(without_training(dataset, rows, ENGINE, settings, iter(encoders)))
     assert [(r.features, r.seed, r.dimensions, r.scaled) for r in found] == [

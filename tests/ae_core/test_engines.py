@@ -289,7 +289,7 @@ class TestRapids:
         assert result.test_accuracy == pytest.approx((predicted == y[300:]).mean())
 
     def test_features_and_controls_are_the_same_on_the_card(self, gpu, dataset):
-        encoder = Autoencoder(phases.create("cpu"), SMALL, batch_size=5)
+        encoder = Autoencoder(phases.create("cpu", SMALL, 5))
         rows = {"train": np.arange(30), "test": np.arange(20)}
         for make in (
             lambda engine: raw_pixels(dataset, rows, engine, SMALL.height),

@@ -42,7 +42,7 @@ each_format = pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 
 
 def new_autoencoder(seed: int = 1) -> Autoencoder:
-    return Autoencoder(phases.create("cpu"), SMALL, batch_size=5, seed=seed)
+    return Autoencoder(phases.create("cpu", SMALL, 5), seed=seed)
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from ae_core.data.locate import synthesize
 from ae_core.files import BusyError, UnwritableError
 from ae_core.records import TrainingSettings
 from ae_core.training import checkpoint as checkpoints
-from ae_core.training import loop
 from ae_core.training.checkpoint import CheckpointError
-from ae_core.training.loop import TrainingDivergedError, image_order, train
+from ae_core.training.loop import TrainingDivergedError, image_order, loop, train
 from tests.conftest import ROOT, SMALL
 
 QUICK = TrainingSettings(

@@ -1,21 +1,18 @@
 // The fiber scheduler behind emulator.h. It is not instrumented itself: under a sanitizer it is compiled
 // without -fsanitize and with EMULATOR_ASAN or EMULATOR_TSAN, and tells the sanitizer of each switch.
-#include "emulator.h"
+#include "fibers.h"
 
 #include <link.h>
 #include <sys/mman.h>
 
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
-#undef threadIdx
-#undef blockIdx
-#undef blockDim
-#undef gridDim
-
-// x86-64 switches stacks in fifteen instructions. Elsewhere ucontext does it, some fifty times slower.
-#if !defined(__x86_64__)
+// x86-64 and 64-bit Arm switch stacks in some twenty instructions. Elsewhere ucontext does it, some
+// fifty times slower.
+#if !defined(__x86_64__) && !defined(__aarch64__)
 #define EMULATOR_UCONTEXT
 #include <ucontext.h>
 #endif
@@ -24,6 +21,8 @@ extern "C" {
 #ifdef EMULATOR_ASAN
 void __sanitizer_start_switch_fiber(void** save, const void* bottom, size_t size);
 void __sanitizer_finish_switch_fiber(void* saved, const void** bottom, size_t* size);
+void __asan_poison_memory_region(void const volatile* address, size_t size);
+void __asan_unpoison_memory_region(void const volatile* address, size_t size);
 #endif
 #ifdef EMULATOR_TSAN
 void* __tsan_get_current_fiber();
@@ -37,7 +36,8 @@ void emulator_switch(void** save, void* load);
 #endif
 }
 
-#ifndef EMULATOR_UCONTEXT
+// Both push the registers that a called function must preserve, exchange the stacks, and pop.
+#if defined(__x86_64__)
 asm(R"(
 .text
 .globl emulator_switch
@@ -52,18 +52,51 @@ emulator_switch:
 .section .note.GNU-stack,"",@progbits
 .text
 )");
+constexpr int SAVED_REGISTERS = 6, RETURN_ADDRESS = 6;  // on top of the saved: ret pops it
+#elif defined(__aarch64__)
+asm(R"(
+.text
+.globl emulator_switch
+.type emulator_switch,%function
+emulator_switch:
+  stp x19,x20,[sp,#-160]!
+  stp x21,x22,[sp,#16]; stp x23,x24,[sp,#32]; stp x25,x26,[sp,#48]; stp x27,x28,[sp,#64]
+  stp x29,x30,[sp,#80]
+  stp d8,d9,[sp,#96]; stp d10,d11,[sp,#112]; stp d12,d13,[sp,#128]; stp d14,d15,[sp,#144]
+  mov x2,sp
+  str x2,[x0]
+  mov sp,x1
+  ldp x21,x22,[sp,#16]; ldp x23,x24,[sp,#32]; ldp x25,x26,[sp,#48]; ldp x27,x28,[sp,#64]
+  ldp x29,x30,[sp,#80]
+  ldp d8,d9,[sp,#96]; ldp d10,d11,[sp,#112]; ldp d12,d13,[sp,#128]; ldp d14,d15,[sp,#144]
+  ldp x19,x20,[sp],#160
+  ret
+.size emulator_switch,.-emulator_switch
+.section .note.GNU-stack,"",%progbits
+.text
+)");
+constexpr int SAVED_REGISTERS = 20, RETURN_ADDRESS = 11;  // x30 is one of the saved
 #endif
-
-// The runtime's own variables stay out of .bss, which is the kernels' shared memory.
-#define OUTSIDE_BSS __attribute__((section("emulator_state")))
 
 namespace emulator {
 
 Launch current OUTSIDE_BSS;
 
+void release([[maybe_unused]] void* address) {
+#ifdef EMULATOR_TSAN
+    __tsan_release(address);
+#endif
+}
+
+void acquire([[maybe_unused]] void* address) {
+#ifdef EMULATOR_TSAN
+    __tsan_acquire(address);
+#endif
+}
+
 namespace {
 
-enum State { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, FINISHED };
+enum State { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, WAITING, FAILED, FINISHED };
 
 struct Fiber : Lane {
 #ifdef EMULATOR_UCONTEXT
@@ -73,6 +106,7 @@ struct Fiber : Lane {
 #endif
     char* stack;
     State state;
+    const Condition* condition;  // what it waits for
     void *fake_stack, *tsan;
     unsigned block_barriers, warp_barriers;  // passed so far: their parity names a sync object
 };
@@ -92,25 +126,14 @@ struct Block {
     size_t scheduler_stack_size;
     void* scheduler_tsan;
     char started, finished, block_sync[2], warp_sync[32][2];  // TSan's sync objects: addresses only
-    char *shared_memory, *shared_memory_end;
-    char error[160];
+    char *shared_memory, *shared_memory_end;  // of __shared__ arrays
+    char error[240];
 };
 Block* block OUTSIDE_BSS;
 
 constexpr size_t STACK = 256 * 1024;  // reserved, and touched only as far as a kernel needs
+constexpr size_t GUARD = 4096;  // behind dynamic shared memory: NaN that nobody may overwrite
 constexpr uint64_t NOBODY = ~uint64_t(0);  // a NaN: what a shuffle reads from a lane that is not there
-
-void release([[maybe_unused]] void* address) {
-#ifdef EMULATOR_TSAN
-    __tsan_release(address);
-#endif
-}
-
-void acquire([[maybe_unused]] void* address) {
-#ifdef EMULATOR_TSAN
-    __tsan_acquire(address);
-#endif
-}
 
 Fiber& running() { return *static_cast<Fiber*>(current.lane); }
 
@@ -176,19 +199,12 @@ void prepare(Fiber& fiber) {
     fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, enter, 0);
 #else
-    void** top = reinterpret_cast<void**>(fiber.stack + STACK);
-    *--top = nullptr;  // the ABI wants the stack 16-byte aligned before a call
-    *--top = reinterpret_cast<void*>(enter);
-    for (int callee_saved = 0; callee_saved < 6; callee_saved++) *--top = nullptr;
-    fiber.stack_pointer = top;
+    // As if emulator_switch had saved them. Above them are 16 bytes, which both ABIs align.
+    void** saved = reinterpret_cast<void**>(fiber.stack + STACK) - (SAVED_REGISTERS + 2) / 2 * 2;
+    std::fill_n(saved, SAVED_REGISTERS + 2, nullptr);
+    saved[RETURN_ADDRESS] = reinterpret_cast<void*>(enter);
+    fiber.stack_pointer = saved;
 #endif
-}
-
-unsigned random_below(unsigned limit) {
-    block->random ^= block->random << 13;
-    block->random ^= block->random >> 7;
-    block->random ^= block->random << 17;
-    return unsigned(block->random % limit);
 }
 
 /// Runs every ready lane of a warp up to its next barrier, then opens the warp's barrier if all are at it.
@@ -199,6 +215,7 @@ bool advance_warp(unsigned warp) {
     for (unsigned k = 0; k < lanes; k++) {
         const unsigned lane = block->order == REVERSE_ORDER ? lanes - 1 - k : (k + rotation) % lanes;
         Fiber& fiber = *block->pool[first + lane];
+        if (fiber.state == WAITING && fiber.condition->holds()) fiber.state = READY;
         if (fiber.state != READY) continue;
         resume(fiber);
         advanced = true;
@@ -234,21 +251,29 @@ bool advance_block() {
 const char* run_block() {
     for (unsigned k = 0; k < block->size; k++) prepare(*block->pool[k]);
     std::fill_n(current.exchange, 1024, NOBODY);
+    block->error[0] = '\0';
     for (;;) {
         const bool advanced = advance_block();
+        if (block->error[0]) return block->error;
         unsigned finished = 0, waiting = 0;
+        const Fiber* conditional = nullptr;
         for (unsigned k = 0; k < block->size; k++) {
-            finished += block->pool[k]->state == FINISHED;
-            waiting += block->pool[k]->state == AT_BLOCK_BARRIER;
+            const Fiber& fiber = *block->pool[k];
+            finished += fiber.state == FINISHED;
+            waiting += fiber.state == AT_BLOCK_BARRIER;
+            if (fiber.state == WAITING && !conditional) conditional = &fiber;
         }
         if (finished == block->size) return nullptr;
         if (waiting == block->size) {
             for (unsigned k = 0; k < block->size; k++) block->pool[k]->state = READY;
         } else if (waiting && waiting + finished == block->size) {
             return "divergent __syncthreads(): some threads of a block returned, others wait";
-        } else if (!advanced) {
-            return "divergent barrier: threads wait at different barriers";
+        } else if (!advanced && !complete_an_operation()) {
+            if (!conditional) return "divergent barrier: threads wait at different barriers";
+            return fault("deadlock: thread %u waits for %s", conditional->number,
+                         conditional->condition->description().c_str());
         }
+        if (block->error[0]) return block->error;  // of an operation
     }
 }
 
@@ -296,6 +321,39 @@ void poison_shared_memory() {
     while (word + 1 <= reinterpret_cast<uint32_t*>(block->shared_memory_end)) *word++ = 0xffffffffu;
 }
 
+/// A block's dynamic shared memory, NaN as far as the guard behind it.
+void poison_dynamic_memory() {
+    std::fill_n(current.dynamic_shared, current.shared_bytes, '\xff');
+    volatile char* end = current.dynamic_shared + current.shared_bytes;
+    for (size_t k = 0; k < GUARD; k++) end[k] = '\xff';
+}
+
+bool guard_is_whole() {
+    const volatile char* end = current.dynamic_shared + current.shared_bytes;
+    for (size_t k = 0; k < GUARD; k++)
+        if (end[k] != '\xff') return false;
+    return true;
+}
+
+/// Its address never changes. Only as much as a kernel asks for is ever touched.
+void set_dynamic_memory(unsigned size) {
+    const size_t reserved = MOST_SHARED_BYTES + GUARD;
+    if (!current.dynamic_shared) {
+        void* memory = mmap(nullptr, reserved, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) {
+            perror("emulator: expected room for dynamic shared memory");
+            abort();
+        }
+        current.dynamic_shared = static_cast<char*>(memory);
+    }
+    current.shared_bytes = size;
+#ifdef EMULATOR_ASAN
+    __asan_unpoison_memory_region(current.dynamic_shared, size);
+    __asan_poison_memory_region(current.dynamic_shared + size, reserved - size);
+#endif
+}
+
 }  // namespace
 
 void find_shared_memory(const void* function) {
@@ -319,13 +377,52 @@ void warp_barrier() {
     acquire(sync);
 }
 
-const char* run(dim3 grid, dim3 shape, int order, const std::function<void()>& thread) {
+void wait(const Condition& condition) {
+    if (condition.holds()) return;
+    running().condition = &condition;
+    yield(WAITING);
+}
+
+const char* fault(const char* format, ...) {
+    va_list values;
+    va_start(values, format);
+    vsnprintf(block->error, sizeof block->error, format, values);
+    va_end(values);
+    return block->error;
+}
+
+void stop() {
+    yield(FAILED);
+    abort();  // the block ends here
+}
+
+unsigned random_below(unsigned limit) {
+    block->random ^= block->random << 13;
+    block->random ^= block->random >> 7;
+    block->random ^= block->random << 17;
+    return unsigned(block->random % limit);
+}
+
+int order() { return block->order; }
+
+bool whole_warp() {
+    const unsigned first = running().number & ~31u;
+    if (first + 32 > block->size) return false;
+    for (unsigned k = first; k < first + 32; k++)
+        if (block->pool[k]->state == FINISHED) return false;
+    return true;
+}
+
+const char* run(dim3 grid, dim3 shape, int order, unsigned shared_bytes,
+                const std::function<void()>& thread) {
     const uint64_t size = uint64_t(shape.x) * shape.y * shape.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
     if (size < 1 || size > 1024 || shape.z > 64) return "expected 1 to 1024 threads in a block";
     if (!blocks || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
         return "expected a grid of at least 1 block and at most (2147483647, 65535, 65535)";
+    if (shared_bytes > MOST_SHARED_BYTES) return "expected at most 227 KiB of dynamic shared memory";
     current.grid = grid;
     current.block = shape;
+    set_dynamic_memory(shared_bytes);
     block->thread = &thread;
     block->size = unsigned(size);
     block->order = order;
@@ -343,13 +440,18 @@ const char* run(dim3 grid, dim3 shape, int order, const std::function<void()>& t
         current.block_index = dim3(unsigned(number % grid.x), unsigned(number / grid.x % grid.y),
                                    unsigned(number / grid.x / grid.y));
         poison_shared_memory();
+        if (shared_bytes) poison_dynamic_memory();
+        begin_operations();
         release(&block->started);
         const char* what = run_block();
         acquire(&block->finished);
+        if (!what) what = operations_under_way();
+        if (!what && shared_bytes && !guard_is_whole())
+            what = "a thread wrote behind the end of dynamic shared memory";
         if (what) {
-            snprintf(block->error, sizeof block->error, "%s (block %u, %u, %u)", what,
-                     current.block_index.x, current.block_index.y, current.block_index.z);
-            return block->error;
+            const std::string found = what;
+            return fault("%s (block %u, %u, %u)", found.c_str(), current.block_index.x,
+                         current.block_index.y, current.block_index.z);
         }
     }
     return nullptr;

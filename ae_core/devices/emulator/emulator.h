@@ -1,4 +1,4 @@
-// CUDA C++ on a CPU: what kernels use of the language, so that g++ compiles them as they stand.
+// CUDA C++ on a CPU: what kernels use of the language, so that a C++ compiler takes them as they stand.
 //
 // Every CUDA thread of a block is a fiber of one CPU thread. A fiber runs until its next barrier, then
 // another takes over: races, missing barriers and divergent barriers behave as badly as on a GPU, and
@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -18,6 +19,8 @@
 #define __forceinline__ inline
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __cluster_dims__(...)
+#define __grid_constant__
 // Blocks run in turn, so one copy will do. It lies in .bss, which the runtime fills with NaN before
 // each block: what a thread reads was written by its own block, or it shows.
 #define __shared__ static
@@ -44,31 +47,38 @@ struct Launch {
     dim3 grid, block, block_index;
     Lane* lane;              // the fiber that runs
     uint64_t exchange[1024];  // shuffles: one slot a thread
+    char* dynamic_shared;     // NaN when a block starts, like __shared__ arrays
+    unsigned shared_bytes;
 };
 extern Launch current;
+
+constexpr unsigned MOST_SHARED_BYTES = 227 * 1024;  // of a block, on Hopper
 
 void block_barrier();
 void warp_barrier();
 /// Runs `thread` once for each thread of each block. Returns nullptr, or what went wrong.
-const char* run(dim3 grid, dim3 block, int order, const std::function<void()>& thread);
+const char* run(dim3 grid, dim3 block, int order, unsigned shared_bytes,
+                const std::function<void()>& thread);
 /// Names a function of the library whose shared memory is meant.
 void find_shared_memory(const void* function);
 
-/// One kernel argument in an 8-byte slot, as cuLaunchKernel reads it: the first bytes count.
+/// One kernel argument, as cuLaunchKernel reads it: the first bytes at `slot` count.
 template <class T> std::decay_t<T> argument(const void* slot) {
-    static_assert(std::is_pointer_v<T> || std::is_same_v<T, int> || std::is_same_v<T, long long> ||
-                      std::is_same_v<T, float>,
-                  "kernel parameters are pointers, int, int64 or float");
+    static_assert(std::is_trivially_copyable_v<T>, "kernel parameters are copied bit by bit");
     std::decay_t<T> value;
     std::memcpy(&value, slot, sizeof value);
     return value;
 }
 
 template <class T> constexpr char kind() {
+    static_assert(std::is_pointer_v<T> || std::is_same_v<T, int> || std::is_same_v<T, long long> ||
+                      std::is_same_v<T, float> || std::is_class_v<T>,
+                  "kernel parameters are pointers, int, int64, float or structs");
+    if (std::is_class_v<T>) return 's';
     return std::is_pointer_v<T> ? 'p' : std::is_same_v<T, float> ? 'f' : sizeof(T) == 4 ? 'i' : 'l';
 }
 
-/// Each parameter's kind: p, i (int), l (int64) or f.
+/// Each parameter's kind: p, i (int), l (int64), f or s (a struct).
 template <class... Parameters> const char* signature(void (*)(Parameters...)) {
     static const char kinds[] = {kind<Parameters>()..., '\0'};
     return kinds;
@@ -80,9 +90,11 @@ void call(void (*kernel)(Parameters...), void** slots, std::index_sequence<Index
 }
 
 template <class... Parameters>
-const char* launch(void (*kernel)(Parameters...), const unsigned* shape, void** slots, int order) {
+const char* launch(void (*kernel)(Parameters...), const unsigned* shape, void** slots, int order,
+                   unsigned shared_bytes) {
     find_shared_memory(reinterpret_cast<const void*>(kernel));
     return run(dim3(shape[0], shape[1], shape[2]), dim3(shape[3], shape[4], shape[5]), order,
+               shared_bytes,
                [&] { call(kernel, slots, std::index_sequence_for<Parameters...>{}); });
 }
 

@@ -30,7 +30,7 @@ def main(sanitizer: str, kernels: str, order: str, *names: str) -> None:
             device = open_device("cuda", Path(kernels))
         else:
             device = EmulatedDevice(Path(kernels), order, "" if sanitizer == "none" else sanitizer)
-        contracts.everything(contracts.Subject(phases.create(name, device), np.float32))
+        contracts.everything(contracts.Subject(phases.operations(name, device), np.float32))
     print("all contracts kept")
 
 

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 def double(device: EmulatedDevice, x: object) -> None:
     """x += x, by the update's kernel."""
-    phases.create("gpu-v1", device).sgd(x, x, -1.0)
+    phases.operations("gpu-v1", device).sgd(x, x, -1.0)
 
 
 def test_auto_takes_the_emulator_only_where_there_is_no_gpu(monkeypatch):
@@ -103,7 +103,7 @@ def adds(device: EmulatedDevice) -> bool:
     x, b = device.empty((1, 1, 2, 2)), device.empty((1,))
     device.upload(np.ones(x.shape), x)
     device.upload(np.ones(1), b)
-    phases.create("gpu-v1", device).bias_forward(x, b)
+    phases.operations("gpu-v1", device).bias_forward(x, b)
     return bool((device.download(x) == 2).all())
 
 
@@ -400,7 +400,7 @@ def test_a_batch_may_have_more_images_than_a_grid_is_deep():
     y, biases = device.empty((65_537, 1, 1, 1)), device.empty((1,))
     device.upload(np.ones(y.shape), y)
     device.upload(np.ones(1), biases)
-    phases.create("gpu-v2", device).bias_forward(y, biases)
+    phases.operations("gpu-v2", device).bias_forward(y, biases)
     np.testing.assert_array_equal(device.download(y), 2)
 
 

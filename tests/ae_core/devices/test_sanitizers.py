@@ -175,7 +175,7 @@ class NoFork(EmulatedDevice):
 @pytest.mark.parametrize("device", [NoJoin, NoFork])
 def test_streams_without_their_events_compute_something_else(device):
     def chain(device):
-        subject = contracts.Subject(phases.create("gpu-basic", device), "float32")
+        subject = contracts.Subject(phases.operations("gpu-basic", device), "float32")
         generator = np.random.default_rng(0)
         x, weights, b = (
             subject.put(subject.random(generator, *shape))

@@ -34,9 +34,9 @@ def subject(name: str) -> Subject:
     """`cpu`, or a CUDA phase and what it runs on: `gpu-v1 reverse` is in that order of warps."""
     phase, _, on = name.partition(" ")
     if not on:
-        return Subject(phases.create(phase))
+        return Subject(phases.operations(phase))
     device = open_device("cuda") if on == "gpu" else EmulatedDevice(order=on)
-    return Subject(phases.create(phase, device), np.float32)
+    return Subject(phases.operations(phase, device), np.float32)
 
 
 @each
@@ -99,7 +99,7 @@ def test_sgd(name):
 def test_long_sums_in_float32_are_as_exact_as_float32(phase):
     """Of 576 products, each rounded at 6e-8."""
     contracts.convolutions(
-        Subject(phases.create(phase), np.float32), n=2, c=64, k=8, h=16, w=16, seed=0
+        Subject(phases.operations(phase), np.float32), n=2, c=64, k=8, h=16, w=16, seed=0
     )
 
 
