@@ -68,7 +68,8 @@ def steps(records: Records, *names: str) -> list[StepTime] | None:
     """Rows of the first benchmark that timed all of `names` in one run, one image a step."""
     for benchmark in (find(records, name, BenchmarkRecord) for name in BENCHMARKS):
         if benchmark and benchmark.architecture == Architecture():
-            found = {step.name: step for step in benchmark.steps if step.batch_size == 1}
+            singly = [s for s in benchmark.steps if s.batch_size == 1 and not s.graph]
+            found = {step.name: step for step in singly}
             if all(name in found for name in names):
                 return [found[name] for name in names]
     return None
@@ -77,9 +78,7 @@ def steps(records: Records, *names: str) -> list[StepTime] | None:
 def profile(records: Records, phase: str) -> ProfileRecord | None:
     """A phase's profile of the book's network on a GPU, of its kernels alone."""
     found = find(records, f"profile_{phase}", ProfileRecord)
-    gpu = found and found.provenance.gpu
-    real = found and gpu and found.device == gpu.model
-    if not real or found is None or found.includes_launches:
+    if found is None or found.device_kind != "gpu" or found.includes_launches:
         return None
     return found if found.architecture == Architecture() else None
 
