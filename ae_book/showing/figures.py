@@ -99,7 +99,9 @@ def look(name: str, graph: bool = False, batch_size: int = 1) -> dict[str, Any]:
 def mark(axis: Axes, height: float, marker: dict[str, Any]) -> None:
     """Put a marker, of `look`, between a horizontal bar and its label."""
     axis.tick_params(axis="y", length=0, pad=14)
-    axis.plot(-0.02, height, transform=axis.get_yaxis_transform(), clip_on=False, **marker)
+    edge = axis.get_yaxis_transform()
+    beside = mpl.transforms.offset_copy(edge, axis.get_figure(), x=-8, units="points")
+    axis.plot(0, height, transform=beside, clip_on=False, **marker)
 
 
 @styled
