@@ -76,9 +76,11 @@ def steps(records: Records, *names: str) -> list[StepTime] | None:
 
 
 def profile(records: Records, phase: str) -> ProfileRecord | None:
-    """A phase's profile of the book's network on a GPU, of its kernels alone."""
+    """A phase's profile of the book's network on a GPU, of its kernels alone, one image a step."""
     found = find(records, f"profile_{phase}", ProfileRecord)
     if found is None or found.device_kind != "gpu" or found.includes_launches:
+        return None
+    if found.step.batch_size != 1:
         return None
     return found if found.architecture == Architecture() else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -99,8 +99,8 @@ def look(name: str, graph: bool = False, batch_size: int = 1) -> dict[str, Any]:
 def mark(axis: Axes, height: float, marker: dict[str, Any]) -> None:
     """Put a marker, of `look`, between a horizontal bar and its label."""
     axis.tick_params(axis="y", length=0, pad=14)
-    edge = axis.get_yaxis_transform()
-    beside = mpl.transforms.offset_copy(edge, axis.get_figure(), x=-8, units="points")
+    figure, edge = cast(Figure, axis.get_figure()), axis.get_yaxis_transform()
+    beside = mpl.transforms.offset_copy(edge, figure, x=-8, units="points")
     axis.plot(0, height, transform=beside, clip_on=False, **marker)
 
 
