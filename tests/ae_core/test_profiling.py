@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,28 @@ def test_an_emulators_time_is_not_put_beside_others(dataset, monkeypatch):
         benchmark.benchmark(["gpu-v2"], dataset, device="emulated")
     monkeypatch.setattr(benchmark.machine, "gpu", lambda: None)
     assert benchmark.timeable() == CPU
+
+
+def test_each_phase_is_timed_at_the_batch_it_is_made_for_and_pytorch_beside_it(
+    dataset, monkeypatch
+):
+    made_for = replace(phases.PHASES["cpu-parallel"], batch_size=2)
+    monkeypatch.setitem(phases.PHASES, "cpu-pairs", made_for)
+    asked = []
+
+    def timed(pixels, threads, steps, budget, batch_size):
+        asked.append((threads, batch_size))
+        return handmade.step("PyTorch", 1.0, handmade.CPU, threads, batch_size=batch_size)
+
+    monkeypatch.setattr(pytorch, "require", lambda: None)
+    monkeypatch.setattr(pytorch, "time_cpu_steps", timed)
+    names = ["cpu-parallel", "cpu-pairs"]
+    record = benchmark.benchmark(names, dataset, steps=3, with_torch=True)
+    threads = record.steps[0].threads
+    assert [step.batch_size for step in record.steps] == [1, 2, 1, 2]
+    assert asked == [(threads, 1), (threads, 2)]
+    same = benchmark.benchmark(names, dataset, steps=3, batch_size=4)
+    assert [step.batch_size for step in same.steps] == [4, 4]
 
 
 def test_a_batch_needs_its_images(images):
