@@ -158,7 +158,7 @@ def test_a_benchmarks_steps_are_found_by_their_fields():
     assert record.step("gpu-v2", graph=True).median == 1.0
     assert record.step("gpu-v2", batch_size=128).per_image == 3 / 128
     assert record.step("PyTorch", graph=True, precision="bf16").median == 4.0
-    with pytest.raises(RecordError, match="expected a step with .*'batch_size': 128"):
+    with pytest.raises(RecordError, match=r"expected a step with .*'batch_size': 128"):
         record.step("gpu-v2", graph=True, batch_size=128)
 
 
