@@ -21,7 +21,7 @@ from ae_book.showing.figures import (
     styled,
     subplots,
 )
-from ae_core.numbers import digits
+from ae_core.numbers import count, digits, times, with_unit
 from ae_core.records import IMAGES_PER_EPOCH, TrainingRecord
 
 
@@ -33,9 +33,9 @@ def epoch_times(rows: Sequence[Row]) -> Figure:
     for row, place in zip(shown, places, strict=True):
         seconds, colour = row.per_epoch or 0.0, _look(row)["color"]
         axis.barh(place, seconds, **_extrapolated(colour) if row.extrapolated else {"fc": colour})
-        axis.text(seconds * 1.1, place, f"{digits(seconds)} s", va="center")
+        axis.text(seconds * 1.1, place, with_unit(seconds, "s"), va="center")
     values = [row.per_epoch or 1.0 for row in shown] or [1.0]
-    axis.set(xscale="log", xlabel=f"seconds per {IMAGES_PER_EPOCH:,} images")
+    axis.set(xscale="log", xlabel=f"seconds per {count(IMAGES_PER_EPOCH)} images")
     axis.set_xlim(min(values) / 2, max(values) * 8)  # room for the numbers behind the bars
     kinds: dict[str, dict[str, Any]] = {"measured": {"fc": INK}, "extrapolated": _extrapolated(INK)}
     handles = [mpl.patches.Patch(**style, label=name) for name, style in kinds.items()]
@@ -54,7 +54,7 @@ def step_gains(rows: Sequence[Row]) -> Figure:
         axis.text(
             gain * (1.1 if right else 1 / 1.1),
             place,
-            f"{digits(gain)}x",
+            times(gain),
             va="center",
             ha="left" if right else "right",
         )
@@ -130,11 +130,11 @@ def memory(rows: Sequence[Row]) -> Figure:
         sides.append(("GPU", [row.device_memory for row in shown]))
     figure, axes, places = _bars(shown, columns=len(sides))
     for axis, (name, counts) in zip(np.atleast_1d(axes), sides, strict=True):
-        for row, place, count in zip(shown, places, counts, strict=True):
-            if count:
-                axis.barh(place, count / 2**20, color=_look(row)["color"])
-                axis.text(count / 2**20, place, f" {digits(count / 2**20)}", va="center")
-        most = max((count / 2**20 for count in counts if count), default=1)
+        for row, place, held in zip(shown, places, counts, strict=True):
+            if held:
+                axis.barh(place, held / 2**20, color=_look(row)["color"])
+                axis.text(held / 2**20, place, f" {digits(held / 2**20)}", va="center")
+        most = max((held / 2**20 for held in counts if held), default=1)
         axis.set(xlabel=f"{name}, MiB", xlim=(0, 1.3 * most))
     return figure
 

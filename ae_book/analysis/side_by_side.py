@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol, TypeVar, get_args
 
 from ae_core.architecture import Architecture
-from ae_core.commands.tables import place
-from ae_core.devices.device import DeviceKind
+from ae_core.machine import DeviceKind
+from ae_core.measuring.tables import place
 from ae_core.parameters import Precision
 from ae_core.phases import PHASES, title
 from ae_core.records import (

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ae_book.analysis.side_by_side import Rows, Variant
 from ae_book.showing.figures import MUTED, PALETTE, look, mark, styled, subplots
 from ae_core.architecture import Architecture
-from ae_core.numbers import digits
+from ae_core.numbers import times, with_unit
 from ae_core.parameters import Precision
 from ae_core.phases import PHASES, title
 from ae_core.records import ProfileRecord, StepTime, TrainingRecord
@@ -157,7 +157,7 @@ def ideas(now: Budget, rows: Rows, batched: TrainingRecord | None = None) -> pd.
             source = f"{title(of.phase, graph=of.graph)}, measured"
             table.append((f"{of.batch_size} images a step", "waiting for work", gain, source))
     return pd.DataFrame(
-        [(*row[:2], f"{digits(row[2])}x", row[3]) for row in table],
+        [(*row[:2], times(row[2]), row[3]) for row in table],
         columns=["idea", "takes away", "times as fast", ""],
     )
 
@@ -178,7 +178,7 @@ def figure(found: Sequence[Budget]) -> Figure:
             width = 1e3 * getattr(each, kind)
             axis.barh(place, width, left=left, color=colour)
             left += width
-        axis.text(left, place, f" {digits(1e3 * each.step)} ms", va="center")
+        axis.text(left, place, f" {with_unit(1e3 * each.step, 'ms')}", va="center")
         of = each.variant
         mark(axis, place, look(of.name, of.graph, of.batch_size))
     axis.set_yticks(range(len(found)), [each.variant.title for each in found])

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch
 
 from ae_core.architecture import Architecture
-from ae_core.commands.tables import named, place
 from ae_core.data.cifar10 import Dataset
 from ae_core.errors import InputError
-from ae_core.numbers import digits
+from ae_core.measuring.tables import named, place
+from ae_core.numbers import count, with_unit
 from ae_core.phases import PHASES
 from ae_core.records import BenchmarkRecord, OperationTime, ProfileRecord, TrainingRecord
 
@@ -140,7 +140,7 @@ def network_diagram(architecture: Architecture) -> Figure:
         axis.text(middle, tall / 2 + 0.08, f"{channels}", ha="center", va="bottom", fontsize=8)
         if layer.name == architecture.latent.name:
             axis.annotate(
-                f"latent: {architecture.latent_features:,}",
+                f"latent: {count(architecture.latent_features)}",
                 (middle, tall / 2 + 0.35),
                 (middle, 1.75),
                 ha="center",
@@ -193,7 +193,7 @@ def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
     for axis, record, values in zip(np.atleast_1d(axes), records, found, strict=True):
         stack(axis, 0, values)
         step, total = record.step, sum(values.values())
-        words = f"{total:,.0f} launches" if emulated else f"{digits(total)} ms"
+        words = with_unit(int(total), "launches") if emulated else with_unit(total, "ms")
         axis.set(yticks=[], title=f"{named(step)}: {words}", xlim=(0, total or 1))
         axis.grid(axis="y", visible=False)
         mark(axis, 0, look(step.name, step.graph, step.batch_size))
@@ -270,7 +270,7 @@ def step_times(record: BenchmarkRecord) -> Figure:
         axis.barh(row, median, color=marker["color"])
         mark(axis, row, marker)
         axis.errorbar(median, row, xerr=[[median - low], [high - median]], color=INK, capsize=3)
-        axis.text(high * 1.1, row, f"{digits(median)} ms", va="center")
+        axis.text(high * 1.1, row, with_unit(median, "ms"), va="center")
     labels = [f"{named(s)} ({place(s.gpus, s.threads)})" for s in record.steps]
     axis.set(yticks=range(len(labels)), xscale="log", xlabel="milliseconds per image")
     axis.set_yticklabels(labels)

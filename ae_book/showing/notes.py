@@ -82,7 +82,9 @@ def table(frame: pd.DataFrame, wide: bool = False) -> None:
 
     A wide one has a line to a row, and keeps its first column in sight when scrolled sideways.
     """
-    numeric = [frame[c].astype(str).str.fullmatch(r"[\d.,e+\-]*\d[%x]?|nan|").all() for c in frame]
+    numeric = [
+        frame[c].astype(str).str.fullmatch(r"[\d.,e+\-]*\d(?: %|x)?|nan|").all() for c in frame
+    ]
     classes = ["number" if right else "text" for right in numeric]
     lines = []
     for tag, row in [("th", [*frame]), *(("td", [*row]) for row in frame.to_numpy())]:

@@ -60,9 +60,9 @@ def features(
     with files.claimed(paths["train"]), files.claimed(paths["test"]):
         for split, count in splits.items():
             rows = stratified(getattr(dataset, split).labels, count)
-            source = extract(autoencoder, dataset, split, paths[split], rows)
+            origin = extract(autoencoder, dataset, split, paths[split], rows)
             size = paths[split].stat().st_size / 1e6
-            print(f"{paths[split]}: {source.images:,} images, {size:,.0f} MB")
+            print(f"{paths[split]}: {origin.images:,} images, {size:,.0f} MB")
 
 
 def classify(
@@ -82,7 +82,7 @@ def classify(
 ) -> None:
     """Classify images from their features: a scaler, an RBF classifier, and its test accuracy."""
     from ae_core.classifying import classification  # noqa: PLC0415
-    from ae_core.commands import tables  # noqa: PLC0415
+    from ae_core.measuring import tables  # noqa: PLC0415
 
     settings = ClassifierSettings(classifier=classifier, C=cost, gamma=gamma)
     target = writable(out or records_directory() / f"classification_{classifier}.json")

@@ -23,8 +23,8 @@ from pydantic import (
 from ae_core import files
 from ae_core.architecture import Architecture
 from ae_core.data.cifar10 import Identity
-from ae_core.devices.device import DeviceKind, Memory
 from ae_core.errors import InputError
+from ae_core.machine import DeviceKind, Memory
 from ae_core.parameters import (
     BatchSize,
     Cost,
@@ -227,7 +227,7 @@ class OperationTime(Model):
 
     @property
     def label(self) -> str:
-        """The operation without its layer, to add up over layers; its own name if it does several."""
+        """The operation without its layer, to add up over layers; of several, the entry's name."""
         return self.operations[0].split(".")[1] if len(self.operations) == 1 else self.name
 
     def does(self, operation: str) -> bool:

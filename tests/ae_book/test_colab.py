@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 import types
-from importlib.metadata import PackageNotFoundError
+from importlib.metadata import PackageNotFoundError, packages_distributions
 from pathlib import Path
 
 import pytest
 
+from ae_book.making import chapters, freshness
 from ae_book.site import colab
 from ae_core import machine
 from ae_core.errors import InputError
@@ -76,6 +79,8 @@ def run_cell(tmp_path: Path, origin: Path, commit: str, before: str) -> subproce
     )  # fmt: skip
 
 
+ON_A_GPU = {"cupy", "cupyx", "cudf", "cuml", "torch", "cuda"}
+"""Optional: chapters do without."""
 IN_COLAB = "import sys; sys.modules['google.colab'] = sys\n"
 
 
@@ -119,10 +124,10 @@ def pip(monkeypatch) -> list[list[str]]:
     return asked
 
 
-def drivers(monkeypatch, told: str | None, cupy: dict[str, str]) -> None:
-    gpu = machine.Gpu("Tesla T4", "550.54", 2**34, "7.5") if told else None
+def drivers(monkeypatch, cuda: int | None, cupy: dict[str, str]) -> None:
+    gpu = machine.Gpu("Tesla T4", "550.54", 2**34, "7.5") if cuda else None
     monkeypatch.setattr(machine, "gpu", lambda: gpu)
-    monkeypatch.setattr(machine, "output", lambda *_: told)
+    monkeypatch.setattr(machine, "cuda_version", lambda: cuda)
 
     def version(name: str) -> str:
         if name not in cupy:
@@ -132,32 +137,54 @@ def drivers(monkeypatch, told: str | None, cupy: dict[str, str]) -> None:
     monkeypatch.setattr(colab, "version", version)
 
 
+def test_the_driver_is_asked_when_what_asks_it_was_installed(pip, monkeypatch):
+    drivers(monkeypatch, 13, cupy={})
+    installed: list[list[str]] = []
+    monkeypatch.setattr(machine, "gpu", lambda: installed.extend(pip))
+    colab.prepare()
+    assert any(d.startswith("nvidia-ml-py") for asked in installed for d in asked)
+
+
 def test_without_a_gpu_it_says_how_to_get_one(pip, monkeypatch, capsys):
     drivers(monkeypatch, None, cupy={})
     colab.prepare()
     editable, dependencies = pip
     assert editable == ["--no-deps", "--editable", str(ROOT)]
-    assert "numba>=0.61" in dependencies and "myst-nb==1.4.0" in dependencies
-    assert not [d for d in dependencies if d.startswith(("sphinx", "jupyter", "ipython"))]
+    assert {"numba>=0.61", "seaborn>=0.13", "myst-nb==1.4.0"} <= set(dependencies)
+    assert not [d for d in dependencies if d.startswith(("sphinx", "jupyter", "ipython", "pypdf"))]
     assert Path.cwd() == ROOT / "book"
     assert "Change runtime type" in capsys.readouterr().out
 
 
+def test_what_chapters_import_is_installed_or_is_the_front_ends_own():
+    """Found in the text of the chapters and of all that they reach."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[<>=]", each)[0] for each in colab.needed(project)}
+    imported = {name for c in chapters.names() for name in freshness.reach(c).libraries}
+    where = packages_distributions()
+    found = {d.lower() for name in imported - ON_A_GPU for d in where[name]}
+    found = {name.replace("_", "-") for name in found}
+    assert found - {name.lower().replace("_", "-") for name in wanted} == {
+        *("ipython",),  # the front end
+        *("cycler", "pydantic-core"),  # come with Matplotlib and Pydantic
+    }
+
+
 @pytest.mark.parametrize(
-    ("told", "cupy", "installed"),
+    ("cuda", "cupy", "installed"),
     [
-        ("CUDA Version: 12.4", {}, "cupy-cuda12x"),
-        ("CUDA UMD Version: 13.3", {}, "cupy-cuda13x"),
-        ("CUDA Version: 14.0", {}, "cupy-cuda13x"),
-        ("CUDA Version: 12.4", {"cupy-cuda12x": "14.2.0"}, None),
-        ("CUDA Version: 13.0", {"cupy-cuda12x": "15.0"}, None),
-        ("CUDA Version: 13.0", {"cupy-cuda12x": "13.6.0"}, "cupy-cuda12x"),
+        (12, {}, "cupy-cuda12x"),
+        (13, {}, "cupy-cuda13x"),
+        (14, {}, "cupy-cuda13x"),
+        (12, {"cupy-cuda12x": "14.2.0"}, None),
+        (13, {"cupy-cuda12x": "15.0"}, None),
+        (13, {"cupy-cuda12x": "13.6.0"}, "cupy-cuda12x"),
     ],
 )
 def test_with_a_gpu_cupy_comes_if_it_is_missing_or_old(
-    pip, monkeypatch, capsys, told, cupy, installed
+    pip, monkeypatch, capsys, cuda, cupy, installed
 ):
-    drivers(monkeypatch, told, cupy)
+    drivers(monkeypatch, cuda, cupy)
     colab.prepare()
     assert [asked[0].split("[")[0] for asked in pip[2:]] == ([installed] if installed else [])
     assert "GPU: Tesla T4" in capsys.readouterr().out

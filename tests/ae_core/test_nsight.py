@@ -73,7 +73,7 @@ def test_a_record_and_its_table(dataset, ncu):
     assert (record.phase, record.batch_size, record.device_kind) == ("gpu-v2", 32, "gpu")
     assert ncu.commands[-1][-3:] == ["ae_core.measuring.nsight", "gpu-v2", "32"]
     (row,) = tables.kernels(record).to_dict("records")
-    assert (row["us"], row["occupancy"], row["memory"]) == ("11.5", "23%", "50%")
+    assert (row["us"], row["occupancy"], row["memory"]) == ("11.5", "23 %", "50 %")
 
 
 @pytest.mark.parametrize(("code", "out"), [(1, "\n".join(LINES)), (0, "==ERROR== no permission")])

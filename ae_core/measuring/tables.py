@@ -1,4 +1,4 @@
-"""Tables that commands print, as data frames made from records."""
+"""What was measured as tables: data frames made from records, which commands and the book show."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from ae_core.numbers import digits, percent
+from ae_core.numbers import between, count, digits, mean_percent, percent, small, times
 from ae_core.phases import title
 from ae_core.records import (
     IMAGES_PER_EPOCH,
@@ -32,10 +32,10 @@ def differences(found: Iterable[Difference]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "quantity": d.quantity,
-            "max abs": f"{d.max_absolute:.1e}",
-            "mean abs": f"{d.mean_absolute:.1e}",
-            "relative": f"{d.relative:.1e}",
-            "tolerance": f"{d.tolerance:.0e}",
+            "max abs": small(d.max_absolute),
+            "mean abs": small(d.mean_absolute),
+            "relative": small(d.relative),
+            "tolerance": small(d.tolerance, 0),
             "": "ok" if d.passed else "FAILED",
         }
         for d in found
@@ -61,13 +61,13 @@ def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
             "implementation": named(step),
             "on": place(step.gpus, step.threads),
             "ms per image": digits(median),
-            "10-90 %": f"{digits(low)}-{digits(high)}",
-            "n": f"{step.n:,}",
-            f"s per {IMAGES_PER_EPOCH:,}": f"{digits(step.seconds_per_epoch)}"
+            "10-90 %": between(low, high),
+            "n": count(step.n),
+            f"s per {count(IMAGES_PER_EPOCH)}": digits(step.seconds_per_epoch)
             + (" extrapolated" if step.extrapolated else ""),
         }
         if plain:
-            row["speed-up"] = f"{digits(plain.per_image / step.per_image)}x"
+            row["speed-up"] = times(plain.per_image / step.per_image)
         if peers:
             peer = peers.get(_conditions(step))
             row["time / PyTorch's"] = digits(step.per_image / peer.per_image) if peer else ""
@@ -124,10 +124,10 @@ def classification(record: ClassificationRecord) -> pd.DataFrame:
                 "classifier": CLASSIFIERS[classifier],
                 "C": f"{first.settings.C:g}",
                 "gamma / scale": f"{first.settings.gamma:g}",
-                "images": f"{images:,}",
-                "numbers an image": f"{first.dimensions:,}",
-                "test accuracy": percent(r.test_accuracy for r in results),
-                "on training images": percent(r.train_accuracy for r in results),
+                "images": count(images),
+                "numbers an image": count(first.dimensions),
+                "test accuracy": mean_percent([r.test_accuracy for r in results]),
+                "on training images": mean_percent([r.train_accuracy for r in results]),
                 "fit, s": digits(float(np.mean([r.fit_seconds for r in results]))),
                 "predict, s": digits(float(np.mean([r.predict_seconds for r in results]))),
             }
@@ -156,8 +156,8 @@ def _timed(record: ProfileRecord, frame: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "operation": frame["operation"],
         milliseconds: (1e3 * frame["median"]).map("{:.3f}".format),
-        "of step": (frame["median"] / step).map("{:.1%}".format),
-        "launches": frame["launches"].map("{:,}".format),
+        "of step": [percent(share, 1) for share in frame["median"] / step],
+        "launches": frame["launches"].map(count),
         "GFLOP/s": [
             f"{flops / seconds / 1e9:,.1f}" if flops and seconds else ""
             for flops, seconds in zip(frame["flops"], frame["median"], strict=True)
@@ -165,7 +165,7 @@ def _timed(record: ProfileRecord, frame: pd.DataFrame) -> pd.DataFrame:
     }
     if record.ceilings and not record.includes_launches:
         columns["of roofline"] = [
-            f"{least / seconds:.1%}" if seconds else ""
+            percent(least / seconds, 1) if seconds else ""
             for least, seconds in zip(frame["least"], frame["median"], strict=True)
         ]
     if not frame["launches"].any():
@@ -173,5 +173,5 @@ def _timed(record: ProfileRecord, frame: pd.DataFrame) -> pd.DataFrame:
     if record.includes_launches:
         return pd.DataFrame(columns)
     gaps = {"operation": "gaps", "ms": f"{1e3 * record.gaps:.3f}"}
-    gaps["of step"] = f"{record.gaps / step:.1%}"
+    gaps["of step"] = percent(record.gaps / step, 1)
     return pd.concat([pd.DataFrame(columns), pd.DataFrame([gaps])]).fillna("")
