@@ -84,6 +84,7 @@ class CudaDevice:
             ) from None
         self._main: int = self._stream.ptr
         self._joins: dict[int, Any] = {}
+        self._prepared: list[tuple[tuple[int, ...], Any]] | None = None
         self._loaded: dict[KernelSource, Mapping[str, Kernel]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Array:
@@ -109,6 +110,7 @@ class CudaDevice:
 
     def upload(self, array: npt.NDArray[Any], to: Array) -> None:
         """Copy a host array to the card, after the work queued so far; waits for it."""
+        self._refuse_in_prepare(True, "a copy")
         with self._card:
             to.set(np.ascontiguousarray(array, to.dtype), stream=self._stream)
             self._stream.synchronize()
@@ -124,6 +126,7 @@ class CudaDevice:
         Raises:
             DeviceError: the arrays differ in size or dtype.
         """
+        self._refuse_in_prepare(True, "a copy")
         check_copy(source, to)
         to.data.copy_from_device_async(source.data, source.nbytes, self._stream)
 
@@ -146,6 +149,7 @@ class CudaDevice:
         Raises:
             DeviceError: the arrays differ in size or dtype.
         """
+        self._refuse_in_prepare(True, "a copy")
         check_copy(array, to)
         runtime, queue = self._cupy.cuda.runtime, stream or self._stream
         runtime.memcpyAsync(
@@ -154,6 +158,7 @@ class CudaDevice:
 
     def record(self, stream: Stream | None = None) -> Event:
         """An event on a stream."""
+        self._refuse_in_prepare(True, "an event")
         with self._card:
             event = self._cupy.cuda.Event(disable_timing=True)
         event.record(stream or self._stream)
@@ -267,12 +272,44 @@ class CudaDevice:
             DeviceError: arguments that don't fit the kernel's parameters; or more shared memory
                 than the card has for a block.
         """
-        kernel.signature.write(kernel.slots, args, _start)
         if shared_bytes > kernel.shared_bytes:
             self._allow(kernel, shared_bytes)
+        if self._prepared is not None:
+            self._refuse_in_prepare(stream is not None, "a launch on a side stream")
+            slots = kernel.signature.slots()
+            kernel.signature.write(slots, args, _start)
+            shape = (kernel.pointer, *grid, *block, shared_bytes, self._main)
+            self._prepared.append(((*shape, ctypes.addressof(slots.addresses), 0), slots))
+            return
+        kernel.signature.write(kernel.slots, args, _start)
         queue = self._main if stream is None else stream.ptr
         self._launch(kernel.pointer, *grid, *block, shared_bytes, queue, kernel.parameters, 0)
         self.launches += 1
+
+    def prepare(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What `work` launches, with its arguments in memory of their own.
+
+        Raises:
+            DeviceError: it copies, or uses side streams.
+        """
+        prepared: list[tuple[tuple[int, ...], Any]] = []
+        self._prepared = prepared
+        try:
+            work()
+        finally:
+            self._prepared = None
+        calls, launch = [call for call, _ in prepared], self._launch
+
+        def queue(_alive: Any = (work, prepared)) -> None:
+            for call in calls:
+                launch(*call)
+            self.launches += len(calls)
+
+        return queue
+
+    def _refuse_in_prepare(self, found: bool, what: str) -> None:
+        if found and self._prepared is not None:
+            raise DeviceError(f"prepare: expected launches on the main stream alone, found {what}")
 
     def _allow(self, kernel: Kernel, shared_bytes: int) -> None:
         """Let a kernel have so much dynamic shared memory: above 48 KB, CUDA asks for it."""
@@ -309,12 +346,14 @@ class CudaDevice:
 
     def fork(self, streams: Sequence[Stream]) -> None:
         """Side streams wait for an event on the main stream."""
+        self._refuse_in_prepare(True, "side streams")
         self._fork.record(self._stream)
         for stream in streams:
             stream.wait_event(self._fork)
 
     def join(self, streams: Sequence[Stream]) -> None:
         """The main stream waits for an event on each side stream."""
+        self._refuse_in_prepare(True, "side streams")
         for stream in streams:
             event = self._joins[stream.ptr]
             event.record(stream)

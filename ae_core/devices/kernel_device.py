@@ -103,6 +103,16 @@ class KernelDevice(Device, Protocol):
     def join(self, streams: Sequence[Stream]) -> None:
         """The main stream goes on only after the work that side streams hold so far."""
 
+    def prepare(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What `work` launches on the main stream, as a function that launches it all again.
+
+        Arguments are checked and laid out once, so that a launch costs the host no more than the
+        driver's call. `work` itself is not executed, and must do nothing but launch.
+
+        Raises:
+            DeviceError: it does something else that can't be kept.
+        """
+
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """What `work` queues, as a graph: a function that queues it all again, in one launch.
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ae_core.architecture import Architecture
 from ae_core.devices.device import Array
+from ae_core.devices.kernel_device import KernelDevice
 from ae_core.errors import InputError
 from ae_core.parameters import Precision, StepKind
 from ae_core.phases.feed import Feed
@@ -181,13 +182,15 @@ class Layered:
             name="images",
             kind="input",
             cost=Cost(flops=values, bytes=images * (read + written)),
-            run=partial(operations.gather, feed.pixels, feed.order, feed.position, batch),
+            run=_queued(
+                operations, operations.gather, feed.pixels, feed.order, feed.position, batch
+            ),
         )
         advance = Step(
             name="losses kept",
             kind="input",
             cost=Cost(flops=0, bytes=images * 2 * self.dtype.itemsize),
-            run=partial(operations.advance, loss, feed.losses, feed.position),
+            run=_queued(operations, operations.advance, loss, feed.losses, feed.position),
         )
         return {"fetch": [fetch], "advance": [advance]}
 
@@ -221,6 +224,14 @@ class Layered:
             )
 
 
+def _queued(
+    operations: Operations, call: Callable[..., None], *arguments: Any
+) -> Callable[[], None]:
+    """A call with its arguments; where a graph could hold its launches, they are prepared."""
+    run = partial(call, *arguments)
+    return cast(KernelDevice, operations.device).prepare(run) if operations.capturable else run
+
+
 class _Calls:
     """Stands for a phase's operations while a pass is walked, and turns each call into a step."""
 
@@ -237,7 +248,7 @@ class _Calls:
 
         def add(*arguments: Any) -> None:
             kind = KINDS.get(operation.split("_", maxsplit=1)[0], "elementwise")
-            run = partial(call, *arguments)
+            run = _queued(self._operations, call, *arguments)
             self._steps.append(Step(name, kind, Cost(cost.flops, cost.bytes), run, (name,)))
 
         return add

@@ -575,6 +575,32 @@ def test_a_launch_is_checked_and_laid_out_as_its_kernel_declares(monkeypatch, ch
         device.launch(relu, (1, 1, 1), (1, 1, 1), (x, y, 5), shared_bytes=100_353)
 
 
+def test_prepared_launches_are_laid_out_once_and_queued_as_often_as_called(monkeypatch):
+    """Each with arguments of its own, and not one while they are prepared."""
+    cuda = Cuda()
+    monkeypatch.setitem(sys.modules, "cupy", cuda.module())
+    device = open_device("cuda")
+    relu = device.load(KernelSource("elementwise.cu", ("relu_forward",)))["relu_forward"]
+
+    def work():
+        for count in (3, 4):
+            device.launch(relu, (1, 1, 1), (1, 1, 1), (1000, 2000, count))
+
+    queue = device.prepare(work)
+    assert (cuda.launched, device.launches) == ([], 0)
+    queue()
+    device.launch(relu, (1, 1, 1), (1, 1, 1), (1000, 2000, 5))
+    queue()
+    counts = [arguments[2] for _, arguments, _ in cuda.launched]
+    assert (counts, device.launches) == ([3, 4, 5, 3, 4], 5)
+    with pytest.raises(DeviceError, match="expected 3 arguments"):
+        device.prepare(lambda: device.launch(relu, (1, 1, 1), (1, 1, 1), (1000,)))
+    with pytest.raises(DeviceError, match="launches on the main stream alone, found side streams"):
+        device.prepare(lambda: device.fork([]))
+    device.launch(relu, (1, 1, 1), (1, 1, 1), (1000, 2000, 6))  # as ever after one that failed
+    assert cuda.launched[-1][1] == [1000, 2000, 6]
+
+
 @pytest.mark.parametrize(
     ("capability", "architecture", "runs"),
     [
