@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
+from ae_core.devices.kernels import KernelSource
+from ae_core.devices.nvrtc import Usage
 from ae_core.numbers import digits, percent
 from ae_core.phases import title
 from ae_core.records import (
@@ -72,6 +74,21 @@ def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
             row["time / PyTorch's"] = digits(step.median / peer.median) if peer else ""
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def usage(compiled: Mapping[KernelSource, Mapping[str, Usage]]) -> pd.DataFrame:
+    """One row a kernel: what it uses of a card, as compiled."""
+    return pd.DataFrame(
+        {
+            "kernel": kernel,
+            "registers": used.registers,
+            "shared bytes": f"{used.shared_bytes:,}",
+            "spilled bytes": f"{used.spilled_bytes:,}",
+            "file": source.file,
+        }
+        for source, kernels in compiled.items()
+        for kernel, used in kernels.items()
+    )
 
 
 def place(record: BenchmarkRecord, step: StepTime) -> str:

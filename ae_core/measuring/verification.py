@@ -30,6 +30,10 @@ FINITE_DIFFERENCE_STEPS = (1e-6, 1e-8)
 is the mean of two slopes. A gradient that is wrong disagrees with both."""
 
 
+class DisagreementError(ArithmeticError):
+    """A phase computes something else than its reference, or not the same bits twice."""
+
+
 @dataclass(frozen=True)
 class Tolerances:
     """The largest relative difference from the reference that passes, by quantity."""
@@ -278,6 +282,42 @@ def compare(
             ),
             memory=opened.memory(),
         )
+
+
+def verify(
+    phase: str,
+    dataset: Dataset,
+    *,
+    images: int = 100,
+    steps: int = 20,
+    seed: int = 0,
+    device: str | KernelDevice = "auto",
+) -> VerificationRecord:
+    """Hold one phase against the plain loops in float64, as `compare` does; it must pass.
+
+    Args:
+        phase: the phase to check.
+        dataset: where the images come from.
+        images: how many, from the first, in one batch.
+        steps: of training that are compared as well.
+        seed: of the parameters.
+        device: what runs the kernels of a CUDA phase.
+
+    Raises:
+        DisagreementError: a quantity is beyond its tolerance, or a second run gave other bits.
+    """
+    (record,) = compare([phase], dataset, images=images, steps=steps, seed=seed, device=device)
+    failed = [d for d in record.differences if not d.passed]
+    if failed:
+        worst = max(failed, key=lambda d: d.relative / d.tolerance)
+        raise DisagreementError(
+            f"{phase}: expected {worst.quantity} within {worst.tolerance:.0e} of {record.reference}"
+            f", found {worst.relative:.1e}; {len(failed)} of {len(record.differences)} quantities "
+            f"are beyond their tolerance: {', '.join(d.quantity for d in failed)}"
+        )
+    if not record.repeatable:
+        raise DisagreementError(f"{phase}: expected the same bits from a second run, found others")
+    return record
 
 
 def _one_pass(autoencoder: Autoencoder, images: HostArray) -> dict[str, npt.NDArray[Any]]:
