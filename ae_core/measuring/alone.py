@@ -27,9 +27,9 @@ from ae_core.phases.operations import Operations
 from ae_core.phases.plan import Cost, Plan, Step
 from ae_core.records import Ceilings, Difference, OperationTime
 
-IN_PLACE = {"bias_forward": ("y",), "sgd": ("parameters",)}
+IN_PLACE: dict[str, tuple[str, ...]] = {"bias_forward": ("y",), "sgd": ("parameters",)}
 """Operations whose result takes the place of an argument."""
-SEVERAL = {"mse": ("dy", "loss")}
+SEVERAL: dict[str, tuple[str, ...]] = {"mse": ("dy", "loss")}
 """Operations with more than one result; all others write their last argument."""
 LEARNING_RATE = 1.0
 """Of an update that is checked: what it changes is then as large as the gradients."""
@@ -200,9 +200,9 @@ def on_random_arrays(
     """
     layer, operation = name.split(".")
     call, random = getattr(operations, operation), np.random.default_rng(seed)
-    arguments = list(inspect.signature(getattr(Operations, operation)).parameters)[1:]
+    _, *arguments = inspect.signature(getattr(Operations, operation)).parameters
     in_place = IN_PLACE.get(operation, ())
-    results = in_place or SEVERAL.get(operation, arguments[-1:])
+    results = in_place or SEVERAL.get(operation, (arguments[-1],))
     shapes, arrays = _shapes(architecture, layer, batch_size), {}
     for argument in arguments:
         values = random.standard_normal(shapes[argument], np.float32)
@@ -299,9 +299,10 @@ def _compared_in_plan(plan: Plan, exact: Plan, step: Step, seed: int) -> list[Di
     differences = {}
     for name in step.operations:
         if quantity := _kept(plan, name):
-            tolerance = _tolerance(plan.name, name.split(".")[1])
-            pair = (_read(autoencoder.plan, quantity) for autoencoder in (found, expected))
-            differences[quantity] = difference(quantity, *pair, tolerance)
+            tolerance = _tolerance(plan.name, name.rpartition(".")[2])
+            differences[quantity] = difference(
+                quantity, _read(plan, quantity), _read(exact, quantity), tolerance
+            )
     if not differences:
         raise InputError(
             f"{step.name}: can't be checked alone: {plan.name} keeps nothing of what it computes"
@@ -311,7 +312,7 @@ def _compared_in_plan(plan: Plan, exact: Plan, step: Step, seed: int) -> list[Di
 
 def _kept(plan: Plan, name: str) -> str | None:
     """The quantity in which an operation's result can be seen after a training step, if any."""
-    layer, operation = name.split(".")
+    layer, _, operation = name.partition(".")
     if operation == "sgd":
         return "parameters"
     if operation == "mse":
@@ -328,7 +329,7 @@ def _kept(plan: Plan, name: str) -> str | None:
 
 
 def _read(plan: Plan, quantity: str) -> npt.NDArray[Any]:
-    download, what = plan.device.download, quantity.split()[-1]
+    download, what = plan.device.download, quantity.rsplit(maxsplit=1)[-1]
     if quantity == "parameters":
         return download(plan.parameters)
     if quantity.startswith("loss"):
