@@ -27,8 +27,8 @@ class Layer:
     dtype: np.dtype[Any]
     output: Array
     """`(batch, *dimension)`, as the last `forward` left it."""
-    input_gradient: Array
-    """`(batch, *previous.dimension)`, as the last `backward` left it."""
+    input_gradient: Array | None
+    """`(batch, *previous.dimension)`, as the last `backward` left it; None if nobody needs it."""
 
     def __init__(self, previous: Layer, name: str, dimension: Shape) -> None:
         self.previous = previous
@@ -56,8 +56,8 @@ class Layer:
 
     def set_batch(self, batch: int) -> None:
         """Use the first `batch` rows of the buffers from now on."""
-        views = [buffer[:batch] for buffer in self.buffers]
-        self.output, self.input_gradient = views[0], views[-1]
+        self.output, *gradient = (buffer[:batch] for buffer in self.buffers)
+        self.input_gradient = gradient[0] if gradient else None
 
     def _buffer(self, dimension: Shape) -> Array:
         return self.operations.device.empty((self.batch_size, *dimension), self.dtype)

@@ -68,7 +68,7 @@ def load(path: str | Path) -> Checkpoint:
             _check_format(path, metadata.get("format"))
             parameters = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, AttributeError) as error:
-        # NumPy has no bfloat16 (TypeError) and no float8 (AttributeError).
+        # NumPy has no bfloat16 (TypeError) unless ml_dtypes is imported, and no float8.
         raise CheckpointError(
             f"{path}: expected a whole safetensors file, found a damaged or other one ({error})"
         ) from None
@@ -88,7 +88,7 @@ def _digest(parameters: Mapping[str, npt.NDArray[Any]], state: str) -> str:
     sha = hashlib.sha256(state.encode())
     for name, tensor in sorted(parameters.items()):
         sha.update(f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode())
-        sha.update(np.ascontiguousarray(tensor).data)
+        sha.update(tensor.tobytes())  # not its buffer: bfloat16 has none
     return sha.hexdigest()
 
 

@@ -6,11 +6,14 @@ import pytest
 from ae_core import phases
 from ae_core.architecture import Architecture
 from ae_core.autoencoder import Autoencoder
+from ae_core.errors import InputError
+from ae_core.phases.feed import Feed
+from ae_core.phases.plan import Cost, Step
 from tests.conftest import SMALL
 
 
 def create(batch_size: int = 1, **options) -> Autoencoder:
-    return Autoencoder(phases.create("cpu-parallel"), SMALL, batch_size=batch_size, **options)
+    return Autoencoder(phases.create("cpu-parallel", SMALL, batch_size), **options)
 
 
 @pytest.fixture
@@ -46,8 +49,11 @@ def test_a_batchs_gradient_is_the_mean_of_its_images_gradients(images):
 def test_a_step_goes_down_the_gradient(images):
     autoencoder = create(batch_size=2)
     before, (_, gradients) = autoencoder.parameters(), autoencoder.gradients(images[:2])
-    loss = np.full(2, np.nan, np.float32)
-    autoencoder.step(images[:2], 0.5, loss)
+    feed = Feed(autoencoder.device, images[:2])
+    autoencoder.take_from(feed)
+    autoencoder.learning_rate = 0.5
+    autoencoder.step()
+    loss = feed.read_losses()
     assert np.isfinite(loss).all()
     for name, tensor in autoencoder.parameters().items():
         np.testing.assert_allclose(tensor, before[name] - 0.5 * gradients[name], atol=1e-7)
@@ -57,7 +63,12 @@ def test_a_step_goes_down_the_gradient(images):
 def test_warming_up_changes_no_bit(images):
     autoencoder = create(batch_size=2)
     before = autoencoder.parameters()
+    autoencoder.learning_rate = 0.5
     autoencoder.warm_up()
+    feed = Feed(autoencoder.device, images[:3])
+    autoencoder.take_from(feed)
+    autoencoder.warm_up()
+    assert autoencoder.learning_rate == 0.5 and feed.position == 0
     for name, tensor in autoencoder.parameters().items():
         assert tensor.tobytes() == before[name].tobytes()
 
@@ -97,22 +108,50 @@ def test_wrong_parameters_are_refused(change, told):
         np.testing.assert_array_equal(tensor, before[name])
 
 
-@pytest.mark.parametrize(
-    ("shape", "dtype", "told"),
-    [
-        ((1, 3, 8, 9), np.float32, r"expected \(N, 3, 8, 8\) float32, found \(1, 3, 8, 9\)"),
-        ((1, 3, 8, 8), np.float64, "found .* float64"),
-        ((3, 3, 8, 8), np.float32, "expected 1 to 2, found 3"),
-        ((0, 3, 8, 8), np.float32, "expected 1 to 2, found 0"),
-    ],
-)
-def test_wrong_images_are_refused(shape, dtype, told):
-    with pytest.raises(ValueError, match=told):
-        create(batch_size=2).step(np.zeros(shape, dtype), 0.1, np.zeros(2, np.float32))
+def test_wrong_images_are_refused(images):
+    autoencoder = create(batch_size=2)
+    told = r"expected \(N, 3, 8, 8\), found \(1, 3, 8, 9\)"
+    for method in (autoencoder.encode, autoencoder.errors, autoencoder.gradients):
+        with pytest.raises(InputError, match=told):
+            method(np.zeros((1, 3, 8, 9), np.float32))
+    for count in (0, 3):
+        with pytest.raises(InputError, match=f"expected 1 to 2, found {count}"):
+            autoencoder.gradients(images[:count])
+    with pytest.raises(InputError, match=r"feed: expected images \(3, 8, 8\), found \(3, 4, 4\)"):
+        autoencoder.take_from(Feed(autoencoder.device, np.zeros((1, 3, 4, 4), np.float32)))
+
+
+def test_a_step_needs_a_feed_that_has_enough_left(images):
+    autoencoder = create(batch_size=2)
+    with pytest.raises(InputError, match="expected a feed to take images from, found none"):
+        autoencoder.step()
+    autoencoder.take_from(Feed(autoencoder.device, images[:3]))
+    autoencoder.step()
+    with pytest.raises(InputError, match="at most 1 images, which the epoch has left, found 2"):
+        autoencoder.step()
+    with pytest.raises(InputError, match="images: expected 1 to 2, found 3"):
+        autoencoder.step(3)
+
+
+def test_steps_between_gradients_and_update_are_run_there(images):
+    """As several GPUs do, who make one mean of their gradients."""
+    plan = phases.create("cpu-parallel", SMALL, 2)
+
+    def halve() -> None:
+        plan.gradients *= 0.5
+
+    exchange = Step("half", "exchange", Cost(0, 1), halve)
+    halved, whole = Autoencoder(plan, exchange=[exchange]), create(batch_size=2)
+    for autoencoder, rate in ((halved, 0.5), (whole, 0.25)):
+        autoencoder.take_from(Feed(autoencoder.device, images[:2]))
+        autoencoder.learning_rate = rate
+        autoencoder.step()
+    assert [step.kind for step in halved.steps(2)].count("exchange") == 1
+    assert halved.digest() == whole.digest()
 
 
 def test_all_phases_start_from_the_same_parameters():
-    first, *others = (Autoencoder(phases.create(name), SMALL, seed=5) for name in phases.PHASES)
+    first, *others = (Autoencoder(phases.create(name, SMALL), seed=5) for name in phases.PHASES)
     for other in others:
         for name, tensor in first.parameters().items():
             np.testing.assert_array_equal(tensor, other.parameters()[name])

@@ -80,9 +80,8 @@ def test_an_installed_wheel_works(wheel, tmp_path):
         "assert (kernels_directory() / 'README.md').exists()\n"
         "assert checkout.root() is None and provenance.current().commit is None\n"
         "network = Architecture(height=8, width=8, filters=(4, 3, 3, 4))\n"
-        "autoencoder = Autoencoder(phases.create('cpu'), network)\n"
-        "autoencoder.step(np.zeros((1, 3, 8, 8), np.float32), 0.1, np.empty(1, np.float32))\n"
-        "Autoencoder(phases.create('gpu-v1', 'emulated'), network).warm_up()\n"
+        "Autoencoder(phases.create('cpu', network)).warm_up()\n"
+        "Autoencoder(phases.create('gpu-v1', network, device='emulated')).warm_up()\n"
     )
     environment = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"}
     environment["AE_CACHE_DIR"] = str(tmp_path / "cache")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ae_core import phases
 from ae_core.architecture import Architecture
-from ae_core.measuring.verification import GRADIENT_TOLERANCE, check_gradients, compare, difference
+from ae_core.measuring.verification import TOLERANCES, check_gradients, compare, difference
 from ae_core.phases.cpu_parallel import CpuParallel
 from tests.conftest import SMALL
 
@@ -27,8 +29,13 @@ def test_a_kink_near_an_element_is_no_fault(seed):
         assert check.passed, check
 
 
+def faulty(fault):
+    """An entry of the table for the CPU's operations with a fault planted."""
+    return replace(phases.named("cpu-parallel"), module=__name__, implementation=fault.__name__)
+
+
 def test_a_wrong_gradient_is_not_rescued_by_another_step(monkeypatch):
-    monkeypatch.setitem(phases.PHASES, "faulty", phases.Phase(__name__, "FlippedTap", "faulty"))
+    monkeypatch.setitem(phases.PHASES, "faulty", faulty(FlippedTap))
     checks = check_gradients(SMALL, phase="faulty", per_tensor=20)
     assert not all(check.passed for check in checks)
 
@@ -71,7 +78,7 @@ class Accumulating(CpuParallel):
 
 @pytest.mark.parametrize("fault", [FlippedTap, UnwrittenBias, Accumulating])
 def test_a_planted_fault_is_found(monkeypatch, dataset, fault):
-    monkeypatch.setitem(phases.PHASES, "faulty", phases.Phase(__name__, fault.__name__, "faulty"))
+    monkeypatch.setitem(phases.PHASES, "faulty", faulty(fault))
     (record,) = compare(["faulty"], dataset, images=2, architecture=SMALL, steps=0)
     failed = {d.quantity for d in record.differences if not d.passed}
     assert failed
@@ -102,4 +109,4 @@ def test_a_small_fault_in_one_element_is_beyond_tolerance(random):
     reference = random.standard_normal((128, 256, 3, 3))
     found = reference.copy()
     found[5, 7, 1, 1] += 1
-    assert not difference("gradient of x", found, reference, GRADIENT_TOLERANCE).passed
+    assert not difference("gradient of x", found, reference, TOLERANCES["float32"].gradient).passed

@@ -31,7 +31,9 @@ def folder(tmp_path: Path) -> Path:
 
 def double(device: EmulatedDevice, x: object) -> None:
     """x += x, by the update's kernel."""
-    phases.operations("gpu-v1", device).sgd(x, x, -1.0)
+    rate = device.empty((1,))
+    device.upload(np.full(1, -1, np.float32), rate)
+    phases.operations("gpu-v1", device).sgd(x, x, rate)
 
 
 def test_auto_takes_the_emulator_only_where_there_is_no_gpu(monkeypatch):

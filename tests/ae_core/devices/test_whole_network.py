@@ -12,7 +12,8 @@ from ae_core.devices.emulated import WARP_ORDERS, EmulatedDevice
 from ae_core.devices.kernel_device import open_device
 from ae_core.errors import InputError
 from ae_core.measuring.verification import compare
-from ae_core.training.loop import STAGED_IMAGES, train
+from ae_core.phases.feed import Feed
+from ae_core.training.loop import train
 from tests.conftest import SMALL
 
 CUDA = [name for name, phase in phases.PHASES.items() if phase.cuda]
@@ -43,9 +44,9 @@ def test_other_bits_on_a_second_run_fail(dataset, monkeypatch):
 @pytest.mark.parametrize("phase", CUDA)
 def test_nothing_is_allocated_or_copied_to_or_from_the_host_within_a_step(phase, monkeypatch):
     device = EmulatedDevice()
-    autoencoder = Autoencoder(phases.create(phase, device), SMALL, batch_size=2)
-    images, loss = device.empty((2, 3, 8, 8)), device.empty((2,))
-    device.upload(np.full(images.shape, 0.5), images)
+    autoencoder = Autoencoder(phases.create(phase, SMALL, 2, device))
+    feed = Feed(device, np.full((4, 3, 8, 8), 0.5, np.float32))
+    autoencoder.take_from(feed)
     autoencoder.warm_up()
 
     def forbidden(*_):
@@ -53,9 +54,10 @@ def test_nothing_is_allocated_or_copied_to_or_from_the_host_within_a_step(phase,
 
     for name in ("empty", "upload", "download"):
         monkeypatch.setattr(device, name, forbidden)
-    autoencoder.step(images, 0.01, loss)
+    autoencoder.step()
+    autoencoder.step()
     device.synchronize()
-    assert np.isfinite(loss).all()
+    assert np.isfinite(feed.losses).all()
 
 
 @pytest.mark.parametrize("on", ["emulated", *(["cuda"] if machine.gpu() else [])])
@@ -63,45 +65,61 @@ def test_nothing_is_allocated_or_copied_to_or_from_the_host_within_a_step(phase,
 def test_a_graph_changes_no_bit(phase, on, random):
     """Also with a smaller batch at the end and another learning rate later."""
     results = []
-    batches = random.random((5, 2, 3, 8, 8)).astype(np.float32)
+    images = random.random((5, 3, 8, 8)).astype(np.float32)
     for graph in (False, True):
         device = open_device(on)
-        autoencoder = Autoencoder(
-            phases.create(phase, device), SMALL, batch_size=2, graph=graph, seed=3
-        )
-        autoencoder.warm_up(0.01)
-        image, losses = device.empty((2, 3, 8, 8)), device.empty((10,))
-        device.upload(np.zeros(10), losses)
-        for number, batch in enumerate(batches):
-            size = 1 if number == 3 else 2
-            device.upload(batch, image)
-            row = slice(2 * number, 2 * number + size)
-            autoencoder.step(image[:size], 0.01 if number < 2 else 0.02, losses[row])
-        tensors = [device.download(losses), *autoencoder.parameters().values()]
+        autoencoder = Autoencoder(phases.create(phase, SMALL, 2, device), graph=graph, seed=3)
+        feed = Feed(device, images)
+        autoencoder.take_from(feed)
+        autoencoder.warm_up()
+        losses = []
+        for epoch in range(2):
+            feed.begin(np.arange(5)[:: 1 - 2 * epoch])
+            for number, size in enumerate((2, 2, 1)):
+                autoencoder.learning_rate = 0.01 if number < 2 else 0.02
+                autoencoder.step(size)
+            losses.append(feed.read_losses())
+        tensors = [*losses, *autoencoder.parameters().values()]
         results.append(np.concatenate([tensor.ravel() for tensor in tensors]))
     np.testing.assert_array_equal(*results)
 
 
+def test_a_change_of_the_learning_rate_captures_nothing_anew(monkeypatch):
+    device = EmulatedDevice()
+    autoencoder = Autoencoder(phases.create("gpu-v1", SMALL, 2, device), graph=True)
+    autoencoder.take_from(Feed(device, np.full((4, 3, 8, 8), 0.5, np.float32)))
+    autoencoder.warm_up()
+    monkeypatch.setattr(device, "capture", lambda *_: pytest.fail("captured"))
+    before = autoencoder.digest()
+    autoencoder.step()
+    assert autoencoder.digest() == before  # the rate is still 0
+    autoencoder.learning_rate = 0.1
+    autoencoder.step()
+    assert autoencoder.digest() != before
+
+
 def test_a_graph_refuses_images_that_do_not_fit():
     device = EmulatedDevice()
-    autoencoder = Autoencoder(phases.create("gpu-v1", device), SMALL, batch_size=2, graph=True)
+    autoencoder = Autoencoder(phases.create("gpu-v1", SMALL, 2, device), graph=True)
+    autoencoder.take_from(Feed(device, np.zeros((4, 3, 8, 8), np.float32)))
     with pytest.raises(InputError, match="expected 1 to 2, found 3"):
-        autoencoder.step(device.empty((3, 3, 8, 8)), 0.1, device.empty((3,)))
+        autoencoder.step(3)
 
 
 @pytest.mark.parametrize("phase", ["gpu-v1", "gpu-v2"])
 def test_training_at_batch_1_fits_a_small_card(dataset, phase):
-    """All arrays of the book's network and the images staged for it: at most 120 MB."""
+    """All arrays of the book's network, and CIFAR-10's training images: at most 200 MB."""
     device = EmulatedDevice()
-    autoencoder = Autoencoder(phases.create(phase, device))
-    staging = device.empty((STAGED_IMAGES, *autoencoder.input.dimension))
-    assert staging.nbytes < device.memory().device < 120e6
+    autoencoder = Autoencoder(phases.create(phase, device=device))
+    images = dataset.train.images[:]
+    autoencoder.take_from(Feed(device, images))
+    assert images.nbytes < device.memory().device < 200e6
 
 
 @pytest.mark.parametrize("phase", ["cpu", "gpu-basic"])
 def test_a_phase_that_cant_be_a_graph_says_so(phase):
     with pytest.raises(InputError, match="graph: expected a phase whose steps can be captured"):
-        Autoencoder(phases.create(phase, EmulatedDevice()), SMALL, graph=True)
+        Autoencoder(phases.create(phase, SMALL, device=EmulatedDevice()), graph=True)
 
 
 @pytest.mark.parametrize("phase", CUDA)

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from scipy.signal import convolve2d, correlate2d
 
-from ae_core import phases
+from ae_core.phases.feed import Feed
+from ae_core.phases.operations import Operations
 
 
 @dataclass(frozen=True)
 class Subject:
     """A phase's operations under test, with the dtype they compute in."""
 
-    operations: phases.Operations
+    operations: Operations
     dtype: type = np.float64
 
     @property
@@ -148,8 +149,34 @@ def sgd(subject: Subject, size: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     parameters, gradients = subject.random(generator, 2, size)
     on_parameters = subject.put(parameters)
-    subject.operations.sgd(on_parameters, subject.put(gradients), 0.25)
+    rate = subject.put(np.array([0.25]))
+    subject.operations.sgd(on_parameters, subject.put(gradients), rate)
     subject.assert_close(on_parameters, parameters - 0.25 * gradients, terms=2)
+
+
+def feeding(subject: Subject, n: int, c: int, h: int, w: int, seed: int) -> None:
+    """Images come in the order, to the bit what NumPy makes of them; losses go where they belong."""
+    generator, operations = np.random.default_rng(seed), subject.operations
+    counts = generator.integers(0, 256, (n + 2, c, h, w), np.uint8)
+    order = generator.permutation(n + 2)
+    for pixels in (counts, counts.astype(np.float32) / np.float32(255)):
+        feed = Feed(operations.device, pixels, dtype=subject.dtype)
+        feed.begin(order)
+        images = subject.out(n, c, h, w)
+        loss = subject.put(np.arange(1.0, n + 1))
+        last = subject.put(np.full(2, 9.0))
+        operations.gather(feed.pixels, feed.order, feed.position, images)
+        operations.advance(loss, feed.losses, feed.position)
+        expected = counts[order[:n]].astype(np.float32) / np.float32(255)
+        np.testing.assert_array_equal(subject.get(images), expected)
+        rest = subject.out(2, c, h, w)
+        operations.gather(feed.pixels, feed.order, feed.position, rest)
+        expected = counts[order[n:]].astype(np.float32) / np.float32(255)
+        np.testing.assert_array_equal(subject.get(rest), expected)
+        assert subject.get(feed.position) == n
+        operations.advance(last, feed.losses, feed.position)
+        np.testing.assert_array_equal(feed.read_losses(), [*range(1, n + 1), 9, 9])
+        assert subject.get(feed.position) == 0
 
 
 SHAPES = [
@@ -171,6 +198,7 @@ def everything(subject: Subject) -> None:
         pooling(subject, n, c, h, w, seed=3)
         upsampling(subject, n, c, h, w, seed=4)
         mse(subject, n, c, h, w, seed=5)
+        feeding(subject, n, c, h, w, seed=7)
     relu(subject)
     pooling_lets_nan_through(subject)
     sgd(subject, 1001, seed=6)

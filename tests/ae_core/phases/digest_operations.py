@@ -41,7 +41,7 @@ def main() -> None:
             ("maxpool_backward", (dy, half, other), (other,)),
             ("upsample_forward", (dy, double), (double,)),
             ("upsample_backward", (double, other), (other,)),
-            ("sgd", (weights.ravel(), dw.ravel(), 0.01), (weights,)),
+            ("sgd", (weights.ravel(), dw.ravel(), np.full(1, 0.01, np.float32)), (weights,)),
         ):
             getattr(operations, name)(*arguments)
             for result in results:

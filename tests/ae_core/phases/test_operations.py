@@ -91,6 +91,13 @@ def test_mse(name, n, c, h, w, seed):
 
 
 @each
+@drawn
+@given(n=sizes, c=sizes, h=sides, w=sides, seed=seeds)
+def test_feeding(name, n, c, h, w, seed):
+    contracts.feeding(subject(name), n, c, h, w, seed)
+
+
+@each
 def test_sgd(name):
     contracts.sgd(subject(name), 1001, seed=1)
 
@@ -110,7 +117,7 @@ def test_results_do_not_depend_on_the_number_of_threads(random):
     for threads in (1, numba.config.NUMBA_NUM_THREADS, numba.config.NUMBA_NUM_THREADS):
         numba.set_num_threads(threads)
         y, dw = np.empty((1, 64, 16, 16), np.float32), np.empty((64, 32, 3, 3), np.float32)
-        operations = phases.create("cpu-parallel")
+        operations = phases.operations("cpu-parallel")
         operations.conv2d_forward(x, weights, y)
         operations.conv2d_weight_gradient(x, y, dw)
         results.append(np.concatenate([y.ravel(), dw.ravel()]))

@@ -1,0 +1,114 @@
+"""Images on the device: all of them, or in parts that come while it computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ae_core import machine, phases
+from ae_core.autoencoder import Autoencoder
+from ae_core.devices.emulated import EmulatedDevice
+from ae_core.devices.kernel_device import open_device
+from ae_core.errors import InputError
+from ae_core.phases.feed import Feed, StreamedFeed, open_feed
+from tests.conftest import SMALL
+
+DEVICES = ["emulated", *(["cuda"] if machine.gpu() else [])]
+PARTS = [1, 2, 4, 30]
+"""Images of a part: smaller than a batch, two batches, more than there are."""
+
+
+@pytest.fixture
+def images(random):
+    return random.random((11, 3, 8, 8), np.float32)
+
+
+def trained(images, device, make, graph=False, phase="gpu-v1"):
+    """Losses and parameters after two epochs in steps of 2, the last of 1."""
+    autoencoder = Autoencoder(phases.create(phase, SMALL, 2, device), graph=graph)
+    feed = make(device)
+    autoencoder.take_from(feed)
+    autoencoder.learning_rate = 0.05
+    autoencoder.warm_up()
+    losses = []
+    for epoch in range(2):
+        feed.begin(np.random.default_rng(epoch).permutation(len(images)))
+        for first in range(0, len(images), 2):
+            autoencoder.step(min(2, len(images) - first))
+        losses.append(feed.read_losses())
+    return np.concatenate(losses), autoencoder.digest()
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("on", DEVICES)
+def test_streamed_images_are_the_same_images(images, on, part, graph):
+    losses, digest = trained(images, open_device(on), lambda d: Feed(d, images))
+    streamed = trained(
+        images, open_device(on), lambda d: StreamedFeed(d, images, 2, part), graph=graph
+    )
+    np.testing.assert_array_equal(streamed[0], losses)
+    assert streamed[1] == digest
+
+
+@pytest.mark.parametrize(
+    "forgotten",
+    [
+        "steps wait for their part",
+        "a copy waits for the steps that read what it overwrites",
+        "the host waits for the copy out of pinned memory",
+    ],
+)
+def test_a_forgotten_wait_shows(images, forgotten, monkeypatch):
+    """On the emulator, whose streams run as late as events allow."""
+    device = EmulatedDevice()
+    right = trained(images, EmulatedDevice(), lambda d: Feed(d, images))
+    follow, nothing = device.follow, lambda *_: None
+    if forgotten == "the host waits for the copy out of pinned memory":
+        monkeypatch.setattr(device, "wait", nothing)
+    elif forgotten == "steps wait for their part":
+        monkeypatch.setattr(device, "follow", lambda e, s=None: s and follow(e, s))
+    else:
+        monkeypatch.setattr(device, "follow", lambda e, s=None: s or follow(e))
+    wrong = trained(images, device, lambda d: StreamedFeed(d, images, 2, 2))
+    assert not np.array_equal(wrong[0], right[0])
+
+
+def test_images_are_streamed_where_they_would_fill_the_device(images, monkeypatch):
+    device = EmulatedDevice()
+    monkeypatch.setattr(device, "free_bytes", lambda: 3 * images.nbytes)
+    assert type(open_feed(device, images, 2)) is Feed
+    monkeypatch.setattr(device, "free_bytes", lambda: images.nbytes)
+    feed = open_feed(device, images, 3)
+    assert isinstance(feed, StreamedFeed)
+    np.testing.assert_array_equal(feed.read_losses().shape, (11,))
+
+
+def test_a_cpu_reads_images_where_they_are(images):
+    plan = phases.create("cpu", SMALL)
+    assert Feed(plan.device, images).pixels is images
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda d, i: Feed(d, i.astype(np.float64)), "expected uint8 or float32, found float64"),
+        (lambda d, i: Feed(d, i[:0]), "images: expected at least one, found none"),
+        (lambda d, i: Feed(d, i).begin(np.arange(3)), r"expected 11 images, found shape \(3,\)"),
+        (lambda d, i: StreamedFeed(d, i, 4, 4).prepare(5), "expected steps of one size, found 5"),
+    ],
+)
+def test_mistakes_are_told(images, call, told):
+    with pytest.raises(InputError, match=told):
+        call(EmulatedDevice(), images)
+
+
+def test_a_feed_without_a_new_order_goes_around(images):
+    """As timing does: the same images again and again, with nothing sent between."""
+    device = EmulatedDevice()
+    autoencoder = Autoencoder(phases.create("gpu-v2", SMALL, 2, device))
+    feed = Feed(device, images[:4])
+    autoencoder.take_from(feed)
+    for _ in range(2):  # the rate is 0
+        first = [autoencoder.step() or device.download(feed.losses) for _ in range(2)][-1]
+    np.testing.assert_allclose(first, autoencoder.errors(images[:4]), rtol=1e-6)
