@@ -104,12 +104,12 @@ def kernel(
         print(f"one step of {phase}, which does {', '.join(found.step.operations)}")
     print(f"against {found.reference}:")
     print(tables.differences(found.differences).to_string(index=False))
-    print(_timed(found))
+    print(timed(found))
     print("passed" if found.passed else "FAILED: see above")
     raise typer.Exit(0 if found.passed else 1)
 
 
-def _timed(found: Alone) -> str:
+def timed(found: Alone) -> str:
     """A line: how long it took, what rate that is, and how much of what the card can do."""
     time = found.time
     if not time:

@@ -116,7 +116,7 @@ def measure_alone(
             f"layer: expected one with {operation}, {', '.join(layers_with(operation))}, "
             f"found {layer}"
         )
-    of_reference = "cpu-parallel" if phases.named(phase).cuda else "cpu"
+    of_reference = "cpu" if phase == "cpu-parallel" else "cpu-parallel"
     where = cast(KernelDevice, opened)
     if phases.named(phase).layered:
         found = on_random_arrays(

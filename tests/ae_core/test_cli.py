@@ -63,7 +63,7 @@ def test_the_command_line_is_a_program():
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["data", "train", "features", "classify", "verify", "profile", "bench"]),
+        ([], ["data", "train", "features", "classify", "verify", "profile", "bench", "kernel"]),
         (["data"], ["fetch", "info", "synthesize"]),
         (
             ["train"],
@@ -80,6 +80,7 @@ def test_the_command_line_is_a_program():
         (["verify"], ["--phase", "--images", "default: 100", "exits with 1"]),
         (["profile"], ["--phase", "Nsight", "emulator"]),
         (["bench"], ["--peer", "torch", "median", "--budget"]),
+        (["kernel"], ["OPERATION", "--layer", "--compile-only", "--order", "exits with 1"]),
     ],
 )
 def test_help_tells_what_there_is(command, words):
