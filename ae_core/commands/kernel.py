@@ -32,7 +32,7 @@ NETWORKS = {"book": Architecture(), "mini": MINI}
 def kernel(
     operation: Annotated[
         Operation, typer.Argument(help="Such as conv2d_forward, bias_gradient, mse, sgd.")
-    ],
+    ] = "conv2d_forward",
     phase: PhaseOption = "gpu-v2",
     layer: Annotated[
         LayerName | None, typer.Option(help="Such as conv4 (default: the first that has it).")
@@ -61,10 +61,11 @@ def kernel(
 ) -> None:
     """Check one operation of a phase against CPU loops in float64, and time it.
 
-    It runs at the shape of one layer, on random numbers; a phase that fuses operations runs in
-    whole, and what it keeps of the step is compared. On a GPU its median time is told with spread
-    and n, its rate and its share of the roofline; on the emulator there are no times. Exits with 1
-    if a result is beyond its tolerance.
+    It runs at the shape of one layer, on random numbers. A phase that fuses operations runs in
+    whole; then the step that does this one, maybe with others, is timed, and what the phase keeps
+    of it is compared. On a GPU its median time is told with spread and n, its rate and its share of
+    the roofline; on the emulator there are no times. Exits with 1 if a result is beyond its
+    tolerance.
     """
     from ae_core.commands import tables  # noqa: PLC0415
     from ae_core.devices.emulated import EmulatedDevice  # noqa: PLC0415

@@ -80,7 +80,7 @@ def test_the_command_line_is_a_program():
         (["verify"], ["--phase", "--images", "default: 100", "exits with 1"]),
         (["profile"], ["--phase", "Nsight", "emulator"]),
         (["bench"], ["--peer", "torch", "median", "--budget"]),
-        (["kernel"], ["OPERATION", "--layer", "--compile-only", "--order", "exits with 1"]),
+        (["kernel"], ["operation", "--layer", "--compile-only", "--order", "Exits with 1"]),
     ],
 )
 def test_help_tells_what_there_is(command, words):
