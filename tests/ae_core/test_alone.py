@@ -234,7 +234,34 @@ def test_an_operation_that_no_step_does_is_told(fused, monkeypatch):
         measured("fused", "bias_forward")
 
 
-# --- times by hand ---------------------------------------------------------------------------
+# --- times -----------------------------------------------------------------------------------
+
+
+class Card(EmulatedDevice):
+    """The emulator, as if it were a GPU."""
+
+    kind = "gpu"
+
+
+def test_on_a_gpu_there_are_times_launches_and_ceilings(monkeypatch):
+    ceilings = Ceilings(flops=1e12, bandwidth=1e12)
+    monkeypatch.setattr(alone, "open_device", lambda _: None)
+    monkeypatch.setattr(alone, "measure_ceilings", lambda _: ceilings)
+    found = measured("gpu-v2", "conv2d_forward", "conv2", device=Card())
+    assert found.passed and found.ceilings == ceilings
+    assert (found.time.n, found.time.launches, found.time.kind) == (3, 1, "convolution")
+    assert found.time.flops == 2 * 4 * 4 * 4 * 6 * 9
+    measured_share = ceilings.seconds(found.time.flops, found.time.bytes) / found.time.median
+    if not found.includes_launches:  # a busy machine may take long to queue a step
+        assert found.roofline_share == measured_share
+
+
+def test_the_ceilings_are_those_of_float32_alone(monkeypatch):
+    rounded = replace(phases.named("gpu-v2"), precision="bf16")
+    monkeypatch.setitem(phases.PHASES, "rounded", rounded)
+    found = measured("rounded", "conv2d_forward", device=Card())
+    assert found.time and found.ceilings is None
+    assert found.differences[0].tolerance == 2e-2
 
 
 def by_hand(**changes) -> Alone:
