@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ae_core.errors import InputError
 
-KERNEL = 3
+KERNEL_SIZE = 3
 """Side of every convolution kernel; with one pixel of padding the planes keep their size."""
 
 LayerKind = Literal["input", "conv", "relu", "pool", "upsample"]
@@ -35,7 +35,7 @@ class LayerSpec:
     @property
     def parameter_count(self) -> int:
         """Weights and biases; zero for all but convolutions."""
-        return self.output[0] * (self.input[0] * KERNEL**2 + 1) if self.kind == "conv" else 0
+        return self.output[0] * (self.input[0] * KERNEL_SIZE**2 + 1) if self.kind == "conv" else 0
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Architecture:
         for layer in self.layers:
             if layer.kind != "conv":
                 continue
-            weights = (layer.output[0], layer.input[0], KERNEL, KERNEL)
+            weights = (layer.output[0], layer.input[0], KERNEL_SIZE, KERNEL_SIZE)
             for suffix, shape in (("weights", weights), ("biases", weights[:1])):
                 specs.append(ParameterSpec(f"{layer.name}.{suffix}", shape, offset))
                 offset += prod(shape)
@@ -201,7 +201,7 @@ def _forward_costs(layer: LayerSpec, batch: int) -> list[OperationCost]:
     weights = layer.parameter_count - biases
     match layer.kind:
         case "conv":
-            flops = 2 * y * layer.input[0] * KERNEL**2
+            flops = 2 * y * layer.input[0] * KERNEL_SIZE**2
             return [
                 OperationCost(layer.name, "conv2d_forward", flops, 4 * (x + weights + y)),
                 OperationCost(layer.name, "bias_forward", y, 4 * (2 * y + biases)),
@@ -222,7 +222,7 @@ def _backward_costs(layer: LayerSpec, batch: int) -> list[OperationCost]:
     weights = layer.parameter_count - biases
     match layer.kind:
         case "conv":
-            flops, traffic = 2 * y * layer.input[0] * KERNEL**2, 4 * (x + weights + y)
+            flops, traffic = 2 * y * layer.input[0] * KERNEL_SIZE**2, 4 * (x + weights + y)
             costs = [
                 OperationCost(layer.name, "conv2d_weight_gradient", flops, traffic),
                 OperationCost(layer.name, "bias_gradient", y, 4 * (y + biases)),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
 
 from ae_core.errors import InputError
 
 LONGEST = 300
-"""Seconds to wait for a command."""
+"""Seconds to wait for the driver's answer."""
+Fact = TypeVar("Fact")
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,19 @@ class Gpu:
     model: str
     driver: str
     memory_bytes: int
+    """0 where the driver does not tell."""
     compute_capability: str
 
 
 def cpu_model() -> str:
     """The processor's name, as well as the system knows it."""
     if sys.platform == "darwin":
-        return output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        with suppress(OSError, subprocess.CalledProcessError):
+            return subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        return platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text("utf8").splitlines()
     except OSError:
@@ -38,40 +48,59 @@ def cpu_model() -> str:
 
 
 def gpu() -> Gpu | None:
-    """The first card that the driver lists; None without one."""
-    fields = "name,driver_version,memory.total,compute_cap"
-    answer = output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
-    try:
-        model, driver, mebibytes, capability = (answer or "").splitlines()[0].split(", ")
-        return Gpu(
-            model=model,
-            driver=driver,
-            memory_bytes=int(mebibytes) * 2**20 if mebibytes.isdigit() else 0,
-            compute_capability=capability,
-        )
-    except (IndexError, ValueError):
-        return None
-
-
-def output(*command: str) -> str | None:
-    """What a command prints; None if it is not there, or fails.
+    """The first card that the driver lists; None without a card, a driver or nvidia-ml-py.
 
     Raises:
-        InputError: it has not answered in minutes.
+        InputError: the driver has not answered in minutes.
     """
-    program = shutil.which(command[0])
-    if not program:
-        return None
+    return _told_by_driver(_first_card)
+
+
+def cuda_version() -> int | None:
+    """The newest CUDA major version that the driver runs; None where `gpu` tells none.
+
+    Raises:
+        InputError: the driver has not answered in minutes.
+    """
+    return _told_by_driver(lambda nvml: int(nvml.nvmlSystemGetCudaDriverVersion()) // 1000)
+
+
+def _first_card(nvml: Any) -> Gpu:
+    card = nvml.nvmlDeviceGetHandleByIndex(0)
+    memory = 0
+    with suppress(nvml.NVMLError_NotSupported):  # of a card that shares the processor's memory
+        memory = int(nvml.nvmlDeviceGetMemoryInfo(card).total)
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(card)
+    return Gpu(
+        model=nvml.nvmlDeviceGetName(card),
+        driver=nvml.nvmlSystemGetDriverVersion(),
+        memory_bytes=memory,
+        compute_capability=f"{major}.{minor}",
+    )
+
+
+def _told_by_driver(question: Callable[[Any], Fact]) -> Fact | None:
+    """What NVML answers; None if it is not there, or answers with an error."""
     try:
-        done = subprocess.run(
-            (program, *command[1:]), capture_output=True, text=True, errors="replace",
-            check=False, timeout=LONGEST,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:  # a driver that hangs: no machine is that slow
+        import pynvml  # noqa: PLC0415
+    except ImportError:
+        return None
+    answers: list[Fact] = []
+
+    def ask() -> None:
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            try:
+                answers.append(question(pynvml))
+            finally:
+                pynvml.nvmlShutdown()
+
+    asking = Thread(target=ask, daemon=True)  # a driver that hangs must not hang the program
+    asking.start()
+    asking.join(LONGEST)
+    if asking.is_alive():
         raise InputError(
-            f"{program}: expected an answer, found none in {LONGEST // 60} minutes: mend the "
-            f"driver, or take it off the PATH to work without"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{program}: can't be run: {error.strerror}") from None
-    return done.stdout.strip() if done.returncode == 0 else None
+            f"NVIDIA driver: expected an answer, found none in {LONGEST // 60} minutes: mend the "
+            f"driver, or uninstall nvidia-ml-py to work without"
+        )
+    return answers[0] if answers else None

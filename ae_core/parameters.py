@@ -46,6 +46,7 @@ class ParameterError(InputError):
 
 
 def folder(path: str) -> str:
+    """A path, if a folder is there."""
     _refuse_other_than(path, "an existing folder", FOLDER)
     return path
 

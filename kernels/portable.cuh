@@ -1,4 +1,4 @@
-// What every kernel file includes: the same source compiles for a GPU (NVRTC) and for the emulator (g++).
+// What every kernel file includes: the same source compiles for a GPU (NVRTC) and for the emulator.
 // Instructions that CUDA C++ has no name for are wrapped here, in ampere.cuh and in hopper.cuh, each with
 // its twin in C++; no other file has inline PTX.
 #pragma once

@@ -1,4 +1,4 @@
-"""Whose figures a chapter tells that measures nothing: its own run's, or an edition's."""
+"""Which run's measurements an analysis compares: its own run's, or those of an edition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ae_core.parameters import validated
 
 @dataclass(frozen=True)
 class Comparison:
-    """A run, and the editions that may fill in for it."""
+    """A run, and the editions whose measurements may stand in for those that it lacks."""
 
     here: Run
     editions: Sequence[Run]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ae_book.analysis.side_by_side import STORY, Row, machines
 from ae_book.showing.figures import GROUPS, INK, MUTED, PALETTE, grouped, styled, subplots
-from ae_core.numbers import digits
+from ae_core.numbers import count, digits, times, with_unit
 from ae_core.phases import title
 from ae_core.records import IMAGES_PER_EPOCH, TrainingRecord
 
@@ -27,9 +27,9 @@ def epoch_times(rows: Sequence[Row]) -> Figure:
     for row, place in zip(shown, places, strict=True):
         seconds, colour = row.per_epoch or 0.0, LIBRARY if row.peer else OURS
         axis.barh(place, seconds, **_extrapolated(colour) if row.extrapolated else {"fc": colour})
-        axis.text(seconds * 1.1, place, f"{digits(seconds)} s", va="center")
+        axis.text(seconds * 1.1, place, with_unit(seconds, "s"), va="center")
     values = [row.per_epoch or 1.0 for row in shown] or [1.0]
-    axis.set(xscale="log", xlabel=f"seconds per {IMAGES_PER_EPOCH:,} images")
+    axis.set(xscale="log", xlabel=f"seconds per {count(IMAGES_PER_EPOCH)} images")
     axis.set_xlim(min(values) / 2, max(values) * 8)  # room for the numbers behind the bars
     kinds: dict[str, dict[str, Any]] = {
         "measured": {"fc": OURS},
@@ -53,7 +53,7 @@ def step_gains(rows: Sequence[Row]) -> Figure:
         axis.text(
             gain * (1.1 if right else 1 / 1.1),
             place,
-            f"{digits(gain)}x",
+            times(gain),
             va="center",
             ha="left" if right else "right",
         )

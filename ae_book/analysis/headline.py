@@ -11,6 +11,7 @@ from ae_book.making.chapters import BookError
 from ae_book.making.runs import Run
 from ae_book.showing import tables
 from ae_core import records
+from ae_core.numbers import count
 from ae_core.records import BenchmarkRecord, TrainingRecord
 
 BENCHMARK = "cpu_benchmark.json"
@@ -18,7 +19,7 @@ TRAINING = "cpu_training.json"
 GPU_BENCHMARK = "gpu_benchmark.json"
 """All phases; written where there is a GPU."""
 GPU_TRAINING = "training_gpu-v2.json"
-SOURCES = ((GPU_BENCHMARK, GPU_TRAINING), (BENCHMARK, TRAINING))
+PAIRS = ((GPU_BENCHMARK, GPU_TRAINING), (BENCHMARK, TRAINING))
 """Pairs of a benchmark and a training record, the best first."""
 MARKS = re.compile(
     r"(?P<begin><!-- headline of editions/(?P<edition>\S+) -->)\n.*?"
@@ -48,14 +49,14 @@ def readme(text: str) -> str:
     Raises:
         BookError: it has no such marks, or no edition of that name has the records.
     """
-    found = MARKS.search(text)
-    if not found:
+    marked = MARKS.search(text)
+    if not marked:
         raise BookError(
             "README: expected text between <!-- headline of editions/NAME --> and "
             "<!-- headline ends -->, found no such marks"
         )
-    table = "\n".join(markdown(runs.edition(found["edition"]))).strip()
-    return text[: found.end("begin")] + f"\n{table}\n" + text[found.start("end") :]
+    table = "\n".join(markdown(runs.edition(marked["edition"]))).strip()
+    return text[: marked.end("begin")] + f"\n{table}\n" + text[marked.start("end") :]
 
 
 def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
@@ -81,8 +82,8 @@ def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
     ]
     if training.test:
         lines += [
-            f"After {len(training.epochs)} epochs over {training.settings.images:,} images, the "
-            f"mean squared error on {training.test.images:,} test images was "
+            f"After {len(training.epochs)} epochs over {count(training.settings.images)} images, "
+            f"the mean squared error on {count(training.test.images)} test images was "
             f"{training.test.mse:.4f}, and the mean of their PSNRs {training.test.psnr:.1f} dB."
         ]
     return lines
@@ -90,7 +91,7 @@ def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
 
 def _paths(run: Run) -> list[Path]:
     """The first pair of records that a run has; those of a GPU come first."""
-    *better, last = SOURCES
+    *better, last = PAIRS
     for names in better:
         try:
             return [run.record_path(name) for name in names]

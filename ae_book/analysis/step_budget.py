@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ae_book.analysis.side_by_side import Row
 from ae_book.showing.figures import MUTED, PALETTE, styled, subplots
 from ae_core.architecture import Architecture
-from ae_core.numbers import digits
+from ae_core.numbers import times, with_unit
 from ae_core.phases import title
 from ae_core.records import ProfileRecord, TrainingRecord
 
@@ -147,7 +147,7 @@ def ideas(
         images = batched.settings.batch_size
         table.append((f"{images} images a step", "waiting for work", gain, "v2, measured"))
     return pd.DataFrame(
-        [(*row[:2], f"{digits(row[2])}x", row[3]) for row in table],
+        [(*row[:2], times(row[2]), row[3]) for row in table],
         columns=["idea", "takes away", "times as fast", ""],
     )
 
@@ -168,7 +168,7 @@ def figure(found: Sequence[Budget]) -> Figure:
             width = 1e3 * getattr(each, kind)
             axis.barh(place, width, left=left, color=colour)
             left += width
-        axis.text(left, place, f" {digits(1e3 * each.step)} ms", va="center")
+        axis.text(left, place, f" {with_unit(1e3 * each.step, 'ms')}", va="center")
     axis.set_yticks(range(len(found)), [title(each.name) for each in found])
     axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="milliseconds of a training step")
     axis.set_xlim(0, 1e3 * max(each.step for each in found) * 1.15)

@@ -17,7 +17,7 @@ from ae_book.analysis.side_by_side import (
     one_machine,
     rows_of,
 )
-from ae_core.numbers import digits
+from ae_core.numbers import between, count, digits, percent, times
 from ae_core.phases import title
 from ae_core.records import IMAGES_PER_EPOCH, BenchmarkRecord, ProfileRecord, Record, StepTime
 
@@ -33,18 +33,18 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
             "implementation": title(row.name),
             "from": origin,
             "on": row.unit,
-            "ms per image": _digits(row.per_image, 1e3),
-            f"s per {IMAGES_PER_EPOCH:,}": _digits(row.per_epoch)
+            "ms per image": digits(_scaled(row.per_image, 1e3)),
+            f"s per {count(IMAGES_PER_EPOCH)}": digits(row.per_epoch)
             + (" extrapolated" if row.extrapolated else ""),
-            "over plain loops": _times(row.speedup(BASIS[0])),
-            "over parallel loops": _times(row.speedup(BASIS[1])),
-            "over previous phase": _times(row.speedup(row.previous) if row.previous else None),
-            "training, s": _digits(row.trained_seconds),
-            "of images": f"{row.trained_images:,}" if row.trained_images else "",
-            "host MiB": _digits(row.host_memory, 2**-20),
-            "GPU MiB": _digits(row.device_memory, 2**-20),
-            "TFLOP/s": _digits(row.flops_rate, 1e-12),
-            "of roofline": _percent(row.roofline_share),
+            "over plain loops": times(row.speedup(BASIS[0])),
+            "over parallel loops": times(row.speedup(BASIS[1])),
+            "over previous phase": times(row.speedup(row.previous) if row.previous else None),
+            "training, s": digits(row.trained_seconds),
+            "of images": count(row.trained_images) if row.trained_images else "",
+            "host MiB": digits(_scaled(row.host_memory, 2**-20)),
+            "GPU MiB": digits(_scaled(row.device_memory, 2**-20)),
+            "TFLOP/s": digits(_scaled(row.flops_rate, 1e-12)),
+            "of roofline": percent(row.roofline_share),
             "key change": STORY.get(row.name) or PEERS.get(row.name, ""),
         }
         for origin, group in groups.items()
@@ -59,9 +59,9 @@ def beside(own: Records, published: Mapping[str, Records]) -> pd.DataFrame:
     names = [*STORY, *PEERS]
     columns = {}
     for origin, records in {OWN: own, **published}.items():
-        found = one_machine(rows_of(records, origin, origin != OWN))
+        timed = one_machine(rows_of(records, origin, origin != OWN))
         columns[f"{origin}, ms"] = {
-            n: _digits(found[n].per_image, 1e3) for n in names if n in found
+            n: digits(_scaled(timed[n].per_image, 1e3)) for n in names if n in timed
         }
     frame = pd.DataFrame(columns, index=pd.Index(names)).dropna(how="all").fillna("")
     return frame.rename(title).rename_axis("implementation").reset_index()
@@ -79,13 +79,13 @@ def spread(rows: Sequence[Row], records: Iterable[Record]) -> pd.DataFrame:
         {
             "implementation": title(row.name),
             "on": row.unit,
-            "steps": f"{step.n:,}",
-            "median, ms": _digits(step.median, 1e3),
-            "80 % within": _range(step.low, step.high),
-            "mean over median": _digits(step.total / step.n / step.median),
+            "steps": count(step.n),
+            "median, ms": digits(1e3 * step.median),
+            "80 % within": between(1e3 * step.low, 1e3 * step.high),
+            "mean over median": digits(step.total / step.n / step.median),
             "median in other runs": _others(step, everything),
-            "trained, ms an image": _digits(
-                row.training.seconds_per_image if row.training else None, 1e3
+            "trained, ms an image": digits(
+                1e3 * row.training.seconds_per_image if row.training else None
             ),
         }
         for row, step in timed
@@ -94,29 +94,16 @@ def spread(rows: Sequence[Row], records: Iterable[Record]) -> pd.DataFrame:
 
 def _others(step: StepTime, records: Sequence[Record]) -> str:
     """The least and the most of the same phase's medians elsewhere in a run."""
-    found = [r.step for r in records if isinstance(r, ProfileRecord)]
-    found += [s for r in records if isinstance(r, BenchmarkRecord) for s in r.steps]
+    steps = [r.step for r in records if isinstance(r, ProfileRecord)]
+    steps += [s for r in records if isinstance(r, BenchmarkRecord) for s in r.steps]
     of = ("name", "device", "threads", "batch_size")
     medians = [
-        s.median
-        for s in found
+        1e3 * s.median
+        for s in steps
         if s != step and all(getattr(s, field) == getattr(step, field) for field in of)
     ]
-    return _range(min(medians), max(medians)) if medians else ""
+    return between(min(medians), max(medians)) if medians else ""
 
 
-def _range(low: float, high: float) -> str:
-    ends = _digits(low, 1e3), _digits(high, 1e3)
-    return " to ".join(dict.fromkeys(ends))
-
-
-def _digits(value: float | None, factor: float = 1.0) -> str:
-    return "" if value is None else digits(value * factor)
-
-
-def _times(value: float | None) -> str:
-    return "" if value is None else f"{digits(value)}x"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{digits(100 * share)}%"
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor

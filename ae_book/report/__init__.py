@@ -1,1 +1,1 @@
-"""The student report's figures beside this book's."""
+"""The student report's numbers beside this book's."""

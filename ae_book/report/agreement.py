@@ -1,4 +1,4 @@
-"""The report's figures beside this book's, and how far they agree."""
+"""The report's numbers beside this book's, and how far they agree."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ae_book.report.claims import Claim, Claims, shown
+from ae_book.report.claims import Claim, Claims
 from ae_book.report.quantities import QUANTITIES, Answer, Records
-from ae_core.numbers import digits
+from ae_core.numbers import digits, with_unit
 
 AGREES = 1.1
-"""A figure agrees if it is off by this factor at most, either way."""
+"""A number agrees if it is off by this factor at most, either way."""
 NEAR = 2.0
 """Likewise for near; of classes that are named, one in so many must be the same."""
 CHANCE = 2.0
@@ -37,11 +37,9 @@ class Row:
 
     @property
     def agreement(self) -> str:
-        """`agrees`, `near` or `differs`; or why there is no verdict."""
+        """`agrees`, `near` or `differs`; or `not measured here`."""
         if self.ours is None:
             return "not measured here"
-        if self.claim.not_comparable:
-            return self.claim.not_comparable
         quantity = QUANTITIES.get(self.claim.measured or "")
         counted = quantity.counted if quantity else 0
         if counted and isinstance(self.ours, float) and self.claim.value is not None:
@@ -60,7 +58,7 @@ def by_chance(one: float, other: float, counted: int) -> bool:
 
 
 def verdict(ratio: float) -> str:
-    """What a figure is called that is `ratio` times another, or a part of it in common."""
+    """What a number is called that is `ratio` times another, or a part of it in common."""
     for word, factor in (("agrees", AGREES), ("near", NEAR)):
         if 1 / factor <= ratio <= factor:
             return word
@@ -68,32 +66,49 @@ def verdict(ratio: float) -> str:
 
 
 def compare(claims: Claims, records: Records) -> list[Row]:
-    """Every claim that has a counterpart, beside it."""
+    """Every claim that can get a verdict, beside what this book measured."""
     asked = (claim for claim in claims.values() if claim.measured)
     return [Row(claim, QUANTITIES[claim.measured or ""].of(records)) for claim in asked]
 
 
 def table(rows: Iterable[Row]) -> pd.DataFrame:
-    """One row a claim: the report's figure, ours, their ratio, and how far they agree."""
+    """One row a claim: the report's number, ours, their ratio, and how far they agree."""
     return pd.DataFrame(
         {
             "claim": row.claim.says,
             "the report": row.claim.shown,
-            "this book": shown(row.ours, row.claim.unit),
-            "ratio": "" if row.ratio is None else digits(row.ratio),
+            "this book": _shown(row.ours, row.claim.unit),
+            "ratio": digits(row.ratio),
             "": row.agreement,
         }
         for row in rows
     )
 
 
+def unjudged(claims: Claims) -> pd.DataFrame:
+    """One row a claim that can get no verdict, and why."""
+    return pd.DataFrame(
+        {
+            "claim": claim.says,
+            "the report": claim.shown,
+            "where": claim.where,
+            "no verdict": claim.not_comparable,
+        }
+        for claim in claims.values()
+        if claim.not_comparable
+    )
+
+
 def tally(rows: Iterable[Row]) -> str:
-    """How many claims came out in which way, as a sentence."""
+    """How many claims got which verdict, as a sentence."""
     counts = Counter(row.agreement for row in rows)
     missing = counts.pop("not measured here", 0)
     agree, near, differ = (counts.pop(word, 0) for word in ("agrees", "near", "differs"))
     return (
-        f"Of {agree + near + differ} figures with a verdict, {agree} agree, {near} are near and "
-        f"{differ} differ; {counts.total()} stand without a verdict, and {missing} were not "
-        f"measured in this run."
+        f"Of {agree + near + differ} numbers with a verdict, {agree} agree, {near} are near and "
+        f"{differ} differ; {missing} were not measured in this run."
     )
+
+
+def _shown(ours: Answer, unit: str) -> str:
+    return ", ".join(ours) if isinstance(ours, tuple) else with_unit(ours, unit)

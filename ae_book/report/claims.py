@@ -1,4 +1,4 @@
-"""The student report's figures, as data that is validated when read: `book/claims.yml`."""
+"""The student report's numbers, as data that is validated when read: `book/claims.yml`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import yaml
 from pydantic import FiniteFloat, ValidationError, model_validator
 
 from ae_book.making import chapters
-from ae_book.report.quantities import QUANTITIES, Answer
+from ae_book.report.quantities import QUANTITIES
 from ae_core.errors import InputError
-from ae_core.numbers import digits
+from ae_core.numbers import grouped, with_unit
 from ae_core.records.base import Model
 
 FILE = "book/claims.yml"
@@ -26,7 +26,7 @@ class ClaimError(InputError):
 
 
 class Claim(Model):
-    """One figure of the report."""
+    """One number of the report, or words."""
 
     id: str
     report: Literal["text", "final"]
@@ -42,13 +42,13 @@ class Claim(Model):
     """In place of a value: classes, or words."""
     unit: Unit = ""
     quote: str = ""
-    """The figure as printed."""
+    """The number as printed."""
     quotient: tuple[str, str] | None = None
     """The claims that it is the quotient of, where the report does not print it."""
     measured: str | None = None
-    """A key of `QUANTITIES`."""
+    """Our counterpart, which gives it a verdict: a key of `QUANTITIES`."""
     not_comparable: str | None = None
-    """Why its measured counterpart may stand beside it, but without a verdict."""
+    """Why no counterpart of ours could give it a verdict."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -62,6 +62,8 @@ class Claim(Model):
             if self.names and not self.quote:
                 raise ValueError("quote: expected the words as printed, found none")
         quantity = QUANTITIES.get(self.measured) if self.measured else None
+        if self.measured and self.not_comparable:
+            raise ValueError("measured, not_comparable: expected one of the two at most")
         if self.measured and quantity is None:
             raise ValueError(f"measured: expected a quantity's name, found {self.measured!r}")
         if quantity and quantity.unit != self.unit:
@@ -76,11 +78,6 @@ class Claim(Model):
         return self.value
 
     @property
-    def comparable(self) -> bool:
-        """Whether a verdict on the measured counterpart would mean something."""
-        return self.not_comparable is None
-
-    @property
     def where(self) -> str:
         """Where it stands, as the book says it."""
         where = f"section {self.section}" if self.report == "text" else self.section
@@ -88,13 +85,13 @@ class Claim(Model):
 
     @property
     def shown(self) -> str:
-        """The figure with as many digits as the report has, and its unit."""
+        """The number with as many digits as the report has, and its unit."""
         if self.names:
             return ", ".join(self.names)
         if self.quotient:
-            return shown(self.number, self.unit)
+            return with_unit(self.number, self.unit)
         about = "≈ " if set(self.quote) & set("~≈") else ""
-        return with_unit(about + " to ".join(map(_grouped, NUMBER.findall(self.quote))), self.unit)
+        return with_unit(about + " to ".join(map(grouped, NUMBER.findall(self.quote))), self.unit)
 
 
 Claims = Mapping[str, Claim]
@@ -121,32 +118,11 @@ def load(path: str | Path | None = None) -> dict[str, Claim]:
         try:
             claims[name] = Claim.model_validate(fields | _quotient(fields, claims))
         except ValidationError as error:
-            found = "; ".join(map(_told, error.errors()[:5]))
-            raise ClaimError(f"{path}: {name}: {found}") from None
+            wrong = "; ".join(map(_told, error.errors()[:5]))
+            raise ClaimError(f"{path}: {name}: {wrong}") from None
         except ClaimError as error:
             raise ClaimError(f"{path}: {name}: {error}") from None
     return claims
-
-
-def shown(value: Answer, unit: str) -> str:
-    """Three digits and the unit; counts and words as they are; nothing for nothing."""
-    if value is None or isinstance(value, tuple):
-        return ", ".join(value or ())
-    if isinstance(value, int):
-        return with_unit(f"{value:,}", unit)
-    small = 0 < abs(value) < 1e-3
-    return with_unit(f"{value:.1e}" if small else digits(float(f"{value:.3g}")), unit)
-
-
-def with_unit(number: str, unit: str) -> str:
-    """A number and its unit as the book prints them."""
-    return f"{number}x" if unit == "x" else f"{number} {unit}".strip()
-
-
-def _grouped(number: str) -> str:
-    """A printed number with its thousands set off; its digits stay as they are."""
-    whole, point, rest = number.replace(",", "").partition(".")
-    return number if "e" in number else f"{int(whole):,}{point}{rest}"
 
 
 def _entries(path: Path, content: Any) -> list[dict[str, Any]]:

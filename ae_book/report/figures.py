@@ -12,9 +12,9 @@ from ae_book.showing.figures import PALETTE, styled, subplots
 
 @styled
 def agreement(rows: Sequence[Row]) -> Figure:
-    """This book's figure over the report's, a dot a claim, on a logarithmic scale.
+    """This book's number over the report's, a dot a claim, on a logarithmic scale.
 
-    Bands show where a figure agrees and where it is near.
+    Bands show where a number agrees and where it is near.
     """
     dots = [(row.claim, row.ratio) for row in rows if row.ratio]
     figure, axis = subplots(1, 1, (7.5, 0.9 + 0.26 * len(dots)))

@@ -1,4 +1,4 @@
-"""What this book measured, by the names under which claims ask for it.
+"""What this book measured, by the names under which the report's claims ask for it.
 
 A quantity is None where a run has not measured it, or not under the claim's conditions: a small
 network, an emulator's time, made-up images, a part of the training set.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from ae_core.architecture import Architecture
@@ -21,12 +22,12 @@ from ae_core.records import (
     Record,
     StepTime,
     TrainingRecord,
-    VerificationRecord,
 )
 
 Records = Mapping[str, Record]
 """A run's, by file name without `.json`."""
 Answer = float | tuple[str, ...] | None
+"""A number, or words (classes); None where it was not measured."""
 Kind = TypeVar("Kind", bound=Record)
 
 BENCHMARKS = ("gpu_benchmark", "cpu_benchmark")
@@ -68,25 +69,24 @@ def steps(records: Records, *names: str) -> list[StepTime] | None:
     """Rows of the first benchmark that timed all of `names` in one run, one image a step."""
     for benchmark in (find(records, name, BenchmarkRecord) for name in BENCHMARKS):
         if benchmark and benchmark.architecture == Architecture():
-            found = {step.name: step for step in benchmark.steps if step.batch_size == 1}
-            if all(name in found for name in names):
-                return [found[name] for name in names]
+            timed = {step.name: step for step in benchmark.steps if step.batch_size == 1}
+            if all(name in timed for name in names):
+                return [timed[name] for name in names]
     return None
 
 
 def profile(records: Records, phase: str) -> ProfileRecord | None:
     """A phase's profile of the book's network on a GPU, of its kernels alone."""
-    found = find(records, f"profile_{phase}", ProfileRecord)
-    gpu = found and found.provenance.gpu
-    real = found and gpu and found.device == gpu.model
-    if not real or found is None or found.includes_launches:
+    record = find(records, f"profile_{phase}", ProfileRecord)
+    if record is None or record.includes_launches or record.architecture != Architecture():
         return None
-    return found if found.architecture == Architecture() else None
+    gpu = record.provenance.gpu
+    return record if gpu and record.device == gpu.model else None
 
 
 def training(records: Records, images: int) -> TrainingRecord | None:
     """The longest training of the book's network on the first `images` photographs, one a step."""
-    found = [
+    trained = [
         record
         for record in records.values()
         if isinstance(record, TrainingRecord)
@@ -96,7 +96,7 @@ def training(records: Records, images: int) -> TrainingRecord | None:
         and record.dataset.kind != "synthetic"
         and record.epochs
     ]
-    return max(found, key=lambda record: len(record.epochs), default=None)
+    return max(trained, key=lambda record: len(record.epochs), default=None)
 
 
 def svms(records: Records, features: str) -> list[ClassificationResult]:
@@ -113,19 +113,14 @@ def svms(records: Records, features: str) -> list[ClassificationResult]:
     ]
 
 
-def svm(records: Records, features: str = REPORTS_ENCODER) -> ClassificationResult | None:
-    """The first of them."""
-    return next(iter(svms(records, features)), None)
-
-
 def svm_accuracy(records: Records, features: str) -> float | None:
-    """The mean test accuracy over them, 0 to 1."""
-    found = svms(records, features)
-    return sum(result.test_accuracy for result in found) / len(found) if found else None
+    """The mean test accuracy over their seeds, 0 to 1."""
+    results = svms(records, features)
+    return sum(r.test_accuracy for r in results) / len(results) if results else None
 
 
 def seconds_of(record: ProfileRecord, operations: str) -> float:
-    """Seconds of a step that a kind of operations takes."""
+    """Seconds of a step that a kind of operations takes: a key of `OPERATIONS`."""
     return sum(o.median for o in record.operations if o.label in OPERATIONS[operations])
 
 
@@ -134,104 +129,52 @@ def backward_over_forward(record: ProfileRecord) -> float:
     return seconds_of(record, "backward convolutions") / seconds_of(record, "forward convolutions")
 
 
-def _step_time(phase: str, scale: float) -> Callable[[Records], Answer]:
-    def of(records: Records) -> Answer:
-        found = steps(records, phase)
-        return scale * found[0].seconds_per_epoch / IMAGES_PER_EPOCH if found else None
-
-    return of
+def speedup(records: Records, after: str, before: str) -> float | None:
+    """How many times as fast a phase's step is as another's, both of one benchmark."""
+    timed = steps(records, before, after)
+    return timed[0].seconds_per_epoch / timed[1].seconds_per_epoch if timed else None
 
 
-def _speedup(after: str, before: str) -> Callable[[Records], Answer]:
-    def of(records: Records) -> Answer:
-        found = steps(records, before, after)
-        return found[0].seconds_per_epoch / found[1].seconds_per_epoch if found else None
-
-    return of
+def _share(records: Records, phase: str, operations: str) -> Answer:
+    record = profile(records, phase)
+    return 100 * seconds_of(record, operations) / record.seconds if record else None
 
 
-def _profiled(phase: str, value: Callable[[ProfileRecord], Answer]) -> Callable[[Records], Answer]:
-    def of(records: Records) -> Answer:
-        found = profile(records, phase)
-        return value(found) if found else None
-
-    return of
+def _backward(records: Records, phase: str) -> Answer:
+    record = profile(records, phase)
+    return backward_over_forward(record) if record else None
 
 
-def _gain(operations: str, after: str, before: str) -> Callable[[Records], Answer]:
-    def of(records: Records) -> Answer:
-        old, new = profile(records, before), profile(records, after)
-        if old is None or new is None or old.device != new.device:
-            return None
-        return seconds_of(old, operations) / seconds_of(new, operations)
-
-    return of
-
-
-def _milliseconds(operations: str) -> Callable[[ProfileRecord], Answer]:
-    return lambda record: 1e3 * IMAGES_PER_EPOCH * seconds_of(record, operations)
-
-
-def _percent(operations: str) -> Callable[[ProfileRecord], Answer]:
-    return lambda record: 100 * seconds_of(record, operations) / record.seconds
-
-
-def _bound(record: ProfileRecord) -> Answer:
-    if record.ceilings is None:
+def _gain(records: Records, operations: str, after: str, before: str) -> Answer:
+    old, new = profile(records, before), profile(records, after)
+    if old is None or new is None or old.device != new.device:
         return None
-    if record.convolution_rate >= BOUND * record.ceilings.flops:
-        return ("compute",)
-    traffic = record.convolution_rate / record.convolution_intensity
-    return ("memory",) if traffic >= BOUND * record.ceilings.bandwidth else ("neither",)
+    return seconds_of(old, operations) / seconds_of(new, operations)
 
 
-def _loss(images: int, test: bool) -> Callable[[Records], Answer]:
-    def of(records: Records) -> Answer:
-        found = training(records, images)
-        if found and test:
-            return found.test.mse if found.test else None
-        return found.epochs[-1].loss if found else None
-
-    return of
+def _training_loss(records: Records, images: int) -> Answer:
+    record = training(records, images)
+    return record.epochs[-1].loss if record else None
 
 
-def _memory(name: str, where: str, unit: float) -> Callable[[Records], Answer]:
-    def of(records: Records) -> Answer:
-        found = find(records, name, TrainingRecord)
-        if found is None or found.settings.architecture != Architecture():
-            return None
-        held = getattr(found.memory, where)
-        return held / unit if held else None
-
-    return of
+def _test_loss(records: Records, images: int) -> Answer:
+    record = training(records, images)
+    return record.test.mse if record and record.test else None
 
 
-def _difference(which: str) -> Callable[[Records], Answer]:
-    def of(records: Records) -> Answer:
-        found = find(records, "verification_gpu-basic", VerificationRecord)
-        if found is None or found.architecture != Architecture():
-            return None
-        rows = [d for d in found.differences if d.quantity == "reconstruction"]
-        return float(getattr(rows[0], which)) if rows else None
-
-    return of
+def _report_svm(records: Records) -> ClassificationResult | None:
+    return next(iter(svms(records, REPORTS_ENCODER)), None)
 
 
-def _classified(value: Callable[[ClassificationResult], Answer]) -> Callable[[Records], Answer]:
-    def of(records: Records) -> Answer:
-        found = svm(records)
-        return value(found) if found else None
-
-    return of
+def _accuracy(records: Records, which: str) -> Answer:
+    result = _report_svm(records)
+    return 100 * float(getattr(result, which)) if result else None
 
 
-def _classes(labels: Callable[[ClassificationResult], list[int]]) -> Callable[[Records], Answer]:
-    def of(records: Records) -> Answer:
-        found = svm(records)
-        record = find(records, "classification_controls", ClassificationRecord)
-        return tuple(record.classes[label] for label in labels(found)) if found and record else None
-
-    return of
+def _classes(labels: Callable[[ClassificationResult], list[int]], records: Records) -> Answer:
+    result = _report_svm(records)
+    record = find(records, "classification_controls", ClassificationRecord)
+    return tuple(record.classes[n] for n in labels(result)) if result and record else None
 
 
 def _by_recall(result: ClassificationResult) -> list[int]:
@@ -241,66 +184,38 @@ def _by_recall(result: ClassificationResult) -> list[int]:
 
 GPU_PHASES = ("gpu-basic-filter", "gpu-v1", "gpu-v2")
 """Those whose kernels' own times can be taken: a launch per pair is too many to queue ahead."""
-PAIRS = (("gpu-v1", "gpu-basic-filter"), ("gpu-v2", "gpu-v1"))
+BASIC = GPU_PHASES[0]
+PAIRS = (("gpu-v1", BASIC), ("gpu-v2", "gpu-v1"))
 
 QUANTITIES: dict[str, Quantity] = {
     "parameters": Quantity("", lambda _: Architecture().parameter_count),
     "features in the latent": Quantity("", lambda _: Architecture().latent_features),
-    "cpu: 1,000 images": Quantity("s", _step_time("cpu", 1000)),
     **{
-        f"{phase}: 50,000 images": Quantity("s", _step_time(phase, IMAGES_PER_EPOCH))
-        for phase in ("cpu", "gpu-basic", *GPU_PHASES)
+        f"{which} loss, {images:,} images": Quantity("", partial(loss, images=images))
+        for which, loss in (("training", _training_loss), ("test", _test_loss))
+        for images in (1000, IMAGES_PER_EPOCH)
     },
-    **{f"{p}: an image": Quantity("ms", _step_time(p, 1000)) for p in ("cpu", GPU_PHASES[0])},
-    **{f"{p} over cpu": Quantity("x", _speedup(p, "cpu")) for p in GPU_PHASES},
-    **{f"{new} over {old}": Quantity("x", _speedup(new, old)) for new, old in PAIRS},
-    "gpu-v1 over gpu-basic": Quantity("x", _speedup("gpu-v1", "gpu-basic")),
     **{
-        f"{phase}: {kind}": Quantity("ms", _profiled(phase, _milliseconds(kind)))
-        for phase in GPU_PHASES
+        f"{BASIC}: share of {kind}": Quantity("%", partial(_share, phase=BASIC, operations=kind))
         for kind in OPERATIONS
     },
+    f"{BASIC}: backward over forward": Quantity("x", partial(_backward, phase=BASIC)),
+    **{f"{p} over {q}": Quantity("x", partial(speedup, after=p, before=q)) for p, q in PAIRS},
     **{
-        f"{phase}: share of {kind}": Quantity("%", _profiled(phase, _percent(kind)))
-        for phase in GPU_PHASES
-        for kind in OPERATIONS
+        f"{kind}: {p} over {q}": Quantity("x", partial(_gain, operations=kind, after=p, before=q))
+        for kind in ("forward convolutions", "backward convolutions")
+        for p, q in PAIRS
     },
-    **{
-        f"{phase}: backward over forward": Quantity("x", _profiled(phase, backward_over_forward))
-        for phase in GPU_PHASES
-    },
-    **{
-        f"{kind}: {new} over {old}": Quantity("x", _gain(kind, new, old))
-        for kind in OPERATIONS
-        for new, old in PAIRS
-    },
-    "what bounds gpu-v2": Quantity("", _profiled("gpu-v2", _bound)),
-    "training loss, 1,000 images": Quantity("", _loss(1000, test=False)),
-    "test loss, 1,000 images": Quantity("", _loss(1000, test=True)),
-    "training loss, 50,000 images": Quantity("", _loss(IMAGES_PER_EPOCH, test=False)),
-    "test loss, 50,000 images": Quantity("", _loss(IMAGES_PER_EPOCH, test=True)),
-    "gpu-basic: largest difference": Quantity("", _difference("max_absolute")),
-    "gpu-basic: mean difference": Quantity("", _difference("mean_absolute")),
-    "cpu-parallel: host memory": Quantity("MiB", _memory("cpu_training", "host", 2**20)),
-    "gpu-v2: host memory": Quantity("MiB", _memory("training_gpu-v2", "host", 2**20)),
-    "gpu-basic-filter: device memory, MB": Quantity(
-        "MB", _memory(f"training_{GPU_PHASES[0]}", "device", 1e6)
-    ),
-    **{
-        f"{phase}: device memory": Quantity("MiB", _memory(f"training_{phase}", "device", 2**20))
-        for phase in GPU_PHASES
-    },
-    "SVM: training": Quantity("s", _classified(lambda r: r.fit_seconds)),
     "SVM: accuracy on training images": Quantity(
-        "%", _classified(lambda r: 100 * r.train_accuracy), counted=TRAINING_IMAGES
+        "%", partial(_accuracy, which="train_accuracy"), counted=TRAINING_IMAGES
     ),
     "SVM: accuracy on test images": Quantity(
-        "%", _classified(lambda r: 100 * r.test_accuracy), counted=TEST_IMAGES
+        "%", partial(_accuracy, which="test_accuracy"), counted=TEST_IMAGES
     ),
-    "four easiest classes": Quantity("", _classes(lambda r: _by_recall(r)[::-1][:4])),
-    "three hardest classes": Quantity("", _classes(lambda r: _by_recall(r)[:3])),
+    "four easiest classes": Quantity("", partial(_classes, lambda r: _by_recall(r)[::-1][:4])),
+    "three hardest classes": Quantity("", partial(_classes, lambda r: _by_recall(r)[:3])),
     "most confused classes": Quantity(
-        "", _classes(lambda r: list(classification.most_confused(r, 1)[0][:2]))
+        "", partial(_classes, lambda r: list(classification.most_confused(r, 1)[0][:2]))
     ),
 }
-"""By name; the phases are those of `ae_core.phases`."""
+"""By name; a test holds that a claim asks for each."""

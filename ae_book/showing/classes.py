@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ae_book.showing.figures import INK, MUTED, PALETTE, Pixels, styled, subplots
+from ae_core.numbers import count, percent
 from ae_core.records import ClassificationResult
 
 
@@ -72,9 +73,9 @@ def accuracies(results: Sequence[ClassificationResult]) -> Figure:
     names = list(dict.fromkeys(result.features for result in results))
     figure, axis = subplots(1, 1, (7, 0.8 + 0.4 * len(names)))
     for row, name in enumerate(names):
-        found = [100 * r.test_accuracy for r in results if r.features == name]
-        axis.plot(found, [row] * len(found), "o", color=PALETTE[0], alpha=0.8)
-        axis.text(max(found) + 0.4, row, f"{np.mean(found):.1f} %", va="center")
+        shares = [r.test_accuracy for r in results if r.features == name]
+        axis.plot([100 * s for s in shares], [row] * len(shares), "o", color=PALETTE[0], alpha=0.8)
+        axis.text(100 * max(shares) + 0.4, row, percent(float(np.mean(shares)), 1), va="center")
     axis.set_yticks(range(len(names)), names)
     axis.set(xlabel="test accuracy, %", ylim=(len(names) - 0.5, -0.5))
     axis.margins(x=0.15)
@@ -142,9 +143,9 @@ def pipeline(latent: int, train: int, test: int) -> Figure:
     """From images to classes: what is fitted on what."""
     figure, axis = subplots(1, 1, (9, 2.4))
     boxes = [
-        ("images", f"{train:,} + {test:,}\n3 x 32 x 32", "#888888"),
+        ("images", f"{count(train)} + {count(test)}\n3 x 32 x 32", "#888888"),
         ("encoder", "trained without\nlabels", PALETTE[0]),
-        ("features", f"{latent:,} an image,\non disk", PALETTE[2]),
+        ("features", f"{count(latent)} an image,\non disk", PALETTE[2]),
         ("scaler", "mean 0, deviation 1\nof the training set", PALETTE[4]),
         ("RBF SVC", "fitted with the\ntraining labels", PALETTE[1]),
         ("class", "compared with the\ntest labels", "#888888"),

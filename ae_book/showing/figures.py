@@ -20,7 +20,7 @@ from ae_core.architecture import Architecture
 from ae_core.commands.tables import place
 from ae_core.data.cifar10 import Dataset
 from ae_core.errors import InputError
-from ae_core.numbers import digits
+from ae_core.numbers import count, with_unit
 from ae_core.phases import title
 from ae_core.records import BenchmarkRecord, ProfileRecord, TrainingRecord
 
@@ -115,7 +115,7 @@ def network_diagram(architecture: Architecture) -> Figure:
         axis.text(middle, tall / 2 + 0.08, f"{channels}", ha="center", va="bottom", fontsize=8)
         if layer.name == architecture.latent.name:
             axis.annotate(
-                f"latent: {architecture.latent_features:,}",
+                f"latent: {count(architecture.latent_features)}",
                 (middle, tall / 2 + 0.35),
                 (middle, 1.75),
                 ha="center",
@@ -161,7 +161,7 @@ def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
         for group, value in grouped(record, launches=emulated).items():
             axis.barh(0, value, left=left, color=GROUPS[group], label=group)
             left += value
-        total = f"{left:,.0f} launches" if emulated else f"{digits(left)} ms"
+        total = with_unit(int(left), "launches") if emulated else with_unit(left, "ms")
         axis.set(yticks=[], title=f"{title(record.phase)}: {total}", xlim=(0, left))
         axis.grid(axis="y", visible=False)
     axis.set_xlabel("launches per step" if emulated else "milliseconds per step")
@@ -217,7 +217,7 @@ def step_times(record: BenchmarkRecord) -> Figure:
         colour = PALETTE[7] if step.peer else PALETTE[0]
         axis.barh(row, median, color=colour)
         axis.errorbar(median, row, xerr=[[median - low], [high - median]], color=INK, capsize=3)
-        axis.text(high * 1.1, row, f"{digits(median)} ms", va="center")
+        axis.text(high * 1.1, row, with_unit(median, "ms"), va="center")
     labels = [f"{title(s.name)} ({place(record, s)})" for s in record.steps]
     axis.set(yticks=range(len(labels)), xscale="log", xlabel="milliseconds per image")
     axis.set_yticklabels(labels)

@@ -18,6 +18,7 @@ from ae_core.autoencoder import default_architecture
 from ae_core.data.cifar10 import Dataset, Identity
 from ae_core.devices.kernel_device import KernelDevice
 from ae_core.devices.kernels import listing
+from ae_core.numbers import count
 from ae_core.records import BenchmarkRecord, TrainingRecord, VerificationRecord
 from ae_core.records.provenance import BOOK_VARIABLE, Provenance
 
@@ -84,7 +85,9 @@ def table(frame: pd.DataFrame, wide: bool = False) -> None:
 
     A wide one has a line to a row, and keeps its first column in sight when scrolled sideways.
     """
-    numeric = [frame[c].astype(str).str.fullmatch(r"[\d.,e+\-]*\d[%x]?|nan|").all() for c in frame]
+    numeric = [
+        frame[c].astype(str).str.fullmatch(r"[\d.,e+\-]*\d(?: %|x)?|nan|").all() for c in frame
+    ]
     classes = ["number" if right else "text" for right in numeric]
     lines = []
     for tag, row in [("th", [*frame]), *(("td", [*row]) for row in frame.to_numpy())]:
@@ -126,7 +129,7 @@ def device(used: KernelDevice) -> None:
         "warning",
         "No GPU",
         f"This chapter ran without a GPU, on the {used.name}. The kernels are the same, thread by "
-        f"thread; the network is a small one ({network.parameter_count:,} parameters, images of "
+        f"thread; the network is a small one ({count(network.parameter_count)} parameters, images of "
         f"{network.height} x {network.width}). Results and counts are real. Times would be the "
         f"emulator's, and are left out.",
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from ae_core.architecture import KERNEL, Architecture
+from ae_core.architecture import KERNEL_SIZE, Architecture
 from ae_core.commands.tables import (
     benchmark,
     classification,
@@ -16,7 +16,7 @@ from ae_core.commands.tables import (
     operations,
     profile,
 )
-from ae_core.numbers import digits
+from ae_core.numbers import count, digits, percent
 from ae_core.phases import title
 from ae_core.records import (
     ClassifierSettings,
@@ -64,7 +64,7 @@ def network(architecture: Architecture) -> pd.DataFrame:
         {
             "layer": layer.name,
             "output (C x H x W)": " x ".join(map(str, layer.output)),
-            "parameters": f"{layer.parameter_count:,}" if layer.parameter_count else "",
+            "parameters": count(layer.parameter_count) if layer.parameter_count else "",
             "MFLOP per image": f"{forward[layer.name] / 1e6:.1f}" if layer.name in forward else "",
         }
         for layer in architecture.layers
@@ -72,7 +72,7 @@ def network(architecture: Architecture) -> pd.DataFrame:
     total = {
         "layer": "all",
         "output (C x H x W)": "",
-        "parameters": f"{architecture.parameter_count:,}",
+        "parameters": count(architecture.parameter_count),
         "MFLOP per image": f"{sum(forward.values()) / 1e6:.1f}",
     }
     return pd.DataFrame([*rows, total])
@@ -82,13 +82,13 @@ def launches(records: Iterable[ProfileRecord]) -> pd.DataFrame:
     """One row an operation, a column a phase: kernels launched in a step; the last row adds up."""
     counts: dict[str, Counter[str]] = {}
     for record in records:
-        count: Counter[str] = Counter()
-        counts[title(record.phase)] = count
+        launched: Counter[str] = Counter()
+        counts[title(record.phase)] = launched
         for operation in record.operations:
-            count[operation.label] += operation.launches
+            launched[operation.label] += operation.launches
     frame = pd.DataFrame(counts)
     frame.loc["all"] = frame.sum()
-    columns = {name: frame[name].map("{:,}".format) for name in frame}
+    columns = {name: frame[name].map(count) for name in frame}
     return pd.DataFrame({"operation": frame.index, **columns})
 
 
@@ -99,7 +99,7 @@ def im2col(architecture: Architecture, batch: int = 1) -> pd.DataFrame:
         if layer.kind == "conv":
             channels, height, width = layer.input
             plane = 4 * batch * channels * height * width / 1e6
-            rows.append({"layer": layer.name, "input": plane, "im2col": KERNEL**2 * plane})
+            rows.append({"layer": layer.name, "input": plane, "im2col": KERNEL_SIZE**2 * plane})
     frame = pd.DataFrame(rows)
     total = {"layer": "all", "input": frame["input"].sum(), "im2col": frame["im2col"].sum()}
     frame = pd.concat([frame, pd.DataFrame([total])])
@@ -113,9 +113,9 @@ def kernels(record: KernelsRecord) -> pd.DataFrame:
             "kernel": k.kernel,
             "grid": k.grid,
             "us": digits(1e6 * k.seconds),
-            "occupancy": f"{k.occupancy:.0%}",
-            "arithmetic": f"{k.arithmetic:.0%}",
-            "memory": f"{k.memory_traffic:.0%}",
+            "occupancy": percent(k.occupancy, 0),
+            "arithmetic": percent(k.arithmetic, 0),
+            "memory": percent(k.memory_traffic, 0),
             "registers": k.registers,
         }
         for k in record.kernels
@@ -152,7 +152,7 @@ def epochs(record: TrainingRecord, with_seconds: bool = True) -> pd.DataFrame:
         {
             "epoch": e.epoch,
             "loss": f"{e.loss:.5f}",
-            "images": f"{e.images:,}",
+            "images": count(e.images),
             "seconds": f"{e.seconds:.1f}",
         }
         for e in record.epochs
@@ -170,7 +170,7 @@ def formats(found: Iterable[FormatTime]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "format": f.suffix.removeprefix("."),
-            "images": f"{f.images:,}",
+            "images": count(f.images),
             "MB": f"{f.bytes / 1e6:.1f}",
             "bytes per number": f"{f.bytes / (f.images * f.features):.2f}",
             "write, s": digits(f.write_seconds),
@@ -183,7 +183,7 @@ def formats(found: Iterable[FormatTime]) -> pd.DataFrame:
 def searched(tried: Iterable[tuple[ClassifierSettings, float]]) -> pd.DataFrame:
     """One row a C, one column a gamma: accuracy on what was held out."""
     frame = pd.DataFrame(
-        {"C": s.C, "gamma": s.gamma, "share": f"{100 * share:.1f} %"} for s, share in tried
+        {"C": s.C, "gamma": s.gamma, "share": percent(share, 1)} for s, share in tried
     )
     wide = frame.pivot(index="C", columns="gamma", values="share")
     wide.columns = pd.Index([f"gamma = {gamma:g} of scale" for gamma in wide.columns])

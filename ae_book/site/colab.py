@@ -84,9 +84,10 @@ def prepare() -> None:
     """
     root = Path(__file__).resolve().parents[2]
     project = tomllib.loads((root / "pyproject.toml").read_text("utf8"))["project"]
-    gpu = machine.gpu()
     _pip("--no-deps", "--editable", str(root))  # its dependencies would replace Colab's front end
     _pip(*needed(project["dependencies"]))
+    importlib.invalidate_caches()
+    gpu = machine.gpu()  # through nvidia-ml-py, one of the dependencies
     cupy = _cupy(project["optional-dependencies"]) if gpu else []
     if cupy:
         _pip(*cupy)
@@ -119,13 +120,7 @@ def _cupy(extras: dict[str, list[str]]) -> list[str]:
         with suppress(PackageNotFoundError):
             there = version(name).split(".")[:2]
             return [] if [*map(int, there)] >= [*map(int, least.split("."))] else wanted
-    return extras[f"cuda{_cuda()}"]
-
-
-def _cuda() -> int:
-    """The CUDA version to install CuPy for, by the driver: 12 or 13."""
-    told = re.search(r"CUDA (?:UMD )?Version: *(\d+)", machine.output("nvidia-smi") or "")
-    return 13 if told and int(told[1]) >= 13 else 12
+    return extras["cuda13" if (machine.cuda_version() or 0) >= 13 else "cuda12"]
 
 
 def _pip(*arguments: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from ae_core import files, progress
 from ae_core.classifying.engines import Engine, open_engine
-from ae_core.classifying.feature_files import FeatureError, Features, FeatureSource, load
+from ae_core.classifying.feature_files import FeatureError, FeatureOrigin, Features, load
 from ae_core.classifying.features import select, stratified
 from ae_core.classifying.least_squares import CHUNK, RbfLeastSquares
 from ae_core.classifying.svc import OneVsOneSVC
@@ -70,9 +69,11 @@ def classify(
         InputError: one class only, or features of another width.
         MemoryError: it would not fit; says what to lower.
     """
+    from sklearn.metrics import confusion_matrix  # noqa: PLC0415
+
     if train.x.shape[1] != test.x.shape[1]:
-        found = f"found {train.x.shape[1]} and {test.x.shape[1]}"
-        raise InputError(f"features: expected as many for training and test, {found}")
+        widths = f"{train.x.shape[1]} and {test.x.shape[1]}"
+        raise InputError(f"features: expected as many for training and test, found {widths}")
     if len(np.unique(train.labels)) < 2:
         raise InputError("labels: expected at least two classes in the training set, found one")
     refuse_too_large(len(train.x), len(test.x), train.x.shape[1], settings, engine)
@@ -100,7 +101,7 @@ def classify(
         fit_seconds=fitted - started,
         predict_seconds=done - fitted,
         train_accuracy=float((again == train.labels[some]).mean()),
-        confusion=confusion(test.labels, predicted, classes),
+        confusion=confusion_matrix(test.labels, predicted, labels=range(classes)).tolist(),
     )
     return result, predicted
 
@@ -127,14 +128,14 @@ def classify_files(
     facts, opened = provenance.current(), open_engine(engine)
     train_path, test_path = (_only_file(directory, split) for split in ("train", "test"))
     train = load(train_path, opened)
-    source = cast(FeatureSource, train.source)
-    like = source.model_copy(update={"split": "test"})
+    origin = cast(FeatureOrigin, train.origin)
+    like = origin.model_copy(update={"split": "test"})
     test = load(test_path, opened, like)
     warm_up(opened)
     if with_search:
         settings, _ = search(train, settings, opened)
-    result, _ = classify(train, test, settings, opened, name="encoder", classes=len(source.classes))
-    return record(facts, source.dataset, source.classes, opened, [result], source.parameters_digest)
+    result, _ = classify(train, test, settings, opened, name="encoder", classes=len(origin.classes))
+    return record(facts, origin.dataset, origin.classes, opened, [result], origin.parameters_digest)
 
 
 def _only_file(directory: str | Path, split: str) -> Path:
@@ -212,15 +213,6 @@ def predict(model: Any, x: Array, engine: Engine, name: str = "predict") -> npt.
     return labels
 
 
-def confusion(
-    labels: npt.NDArray[np.uint8], predicted: npt.NDArray[np.uint8], classes: int
-) -> tuple[tuple[int, ...], ...]:
-    """Counts by class, a row, and predicted class, a column."""
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (labels, predicted), 1)
-    return tuple(tuple(map(int, row)) for row in counts)
-
-
 def most_confused(result: ClassificationResult, count: int = 3) -> list[tuple[int, int, int]]:
     """Pairs of classes that are taken for each other most: `(one, other, images)` both ways."""
     matrix = np.array(result.confusion)
@@ -287,13 +279,15 @@ def search(
     Returns:
         The best settings, the first of equals, and the accuracy of all on what was held out.
     """
+    from sklearn.model_selection import ParameterGrid  # noqa: PLC0415
+
     used = stratified(train.labels, images, seed)
     held = stratified(train.labels[used], len(used) // 5, seed + 1)
     validation, fitted = used[held], np.delete(used, held)
     fitting, holding = (select(train, rows, engine) for rows in (fitted, validation))
     tried: list[tuple[ClassifierSettings, float]] = []
-    for C, gamma in product(Cs, gammas):
-        candidate = settings.model_copy(update={"C": C, "gamma": gamma})
+    for tuned in ParameterGrid({"C": Cs, "gamma": gammas}):
+        candidate = settings.model_copy(update=tuned)
         result, _ = classify(
             fitting, holding, candidate, engine, name="validation", train_accuracy_on=1
         )

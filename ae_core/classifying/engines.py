@@ -5,7 +5,6 @@ This is the one place that chooses; everything above asks the engine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from ae_core import machine
 from ae_core.devices.device import Array, DeviceKind
@@ -151,12 +151,8 @@ class ScikitLearn:
         return np.asarray(array)
 
     def free_bytes(self) -> int:
-        """What the system says is available; half of all memory where it says nothing."""
-        try:
-            lines = Path("/proc/meminfo").read_text("utf8").splitlines()
-            return next(int(ln.split()[1]) * 1024 for ln in lines if ln.startswith("MemAvailable"))
-        except (OSError, StopIteration):
-            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        """What the system says is available."""
+        return int(psutil.virtual_memory().available)
 
     def synchronize(self) -> None:
         """Nothing to wait for."""

@@ -43,7 +43,7 @@ class FeatureError(InputError):
     """A file of features that can't be used: says which, what was expected, what was found."""
 
 
-class FeatureSource(Model):
+class FeatureOrigin(Model):
     """What a file of features was made from."""
 
     format: Literal["ae_core features 2"] = "ae_core features 2"
@@ -65,7 +65,7 @@ class Features:
     labels: npt.NDArray[np.uint8]
     rows: npt.NDArray[np.integer]
     """Each row's image in the split."""
-    source: FeatureSource | None = None
+    origin: FeatureOrigin | None = None
     """None for features that no file holds."""
 
 
@@ -75,8 +75,8 @@ Write = Callable[[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], None]
 class Digest:
     """SHA-256 over a file's description and its rows, in whatever blocks they come."""
 
-    def __init__(self, source: FeatureSource) -> None:
-        self._source = hashlib.sha256(source.model_dump_json().encode())
+    def __init__(self, origin: FeatureOrigin) -> None:
+        self._origin = hashlib.sha256(origin.model_dump_json().encode())
         self._columns = [hashlib.sha256() for _ in range(3)]
 
     def update(
@@ -89,12 +89,12 @@ class Digest:
 
     def hexdigest(self) -> str:
         """Of the description and the rows so far."""
-        parts = (self._source, *self._columns)
+        parts = (self._origin, *self._columns)
         return hashlib.sha256(b"".join(sha.digest() for sha in parts)).hexdigest()
 
 
 @contextmanager
-def writing(path: str | Path, source: FeatureSource) -> Iterator[Write]:
+def writing(path: str | Path, origin: FeatureOrigin) -> Iterator[Write]:
     """Appends blocks of image numbers, labels and features to a file that is whole or absent.
 
     Raises:
@@ -108,12 +108,12 @@ def writing(path: str | Path, source: FeatureSource) -> Iterator[Write]:
     with (
         files.replacing(path, wait=False) as draft,
         draft.open("wb") as file,
-        written(file, source) as write,
+        written(file, origin) as write,
     ):
         yield write
 
 
-def load(path: str | Path, engine: Engine, like: FeatureSource | None = None) -> Features:
+def load(path: str | Path, engine: Engine, like: FeatureOrigin | None = None) -> Features:
     """Read a file of features to where `engine` computes.
 
     Args:
@@ -125,25 +125,25 @@ def load(path: str | Path, engine: Engine, like: FeatureSource | None = None) ->
         FeatureError: no file, damaged, cut short, of another encoder or data, or with a NaN.
     """
     path = files.expanded(path)
-    source, expected = _described(path)
+    origin, expected = _described(path)
     if like:
-        _check_source(path, source, like)
-    x = engine.xp.empty((source.images, source.features), np.float32)
-    rows, labels = np.empty(source.images, np.int32), np.empty(source.images, np.uint8)
+        _check_origin(path, origin, like)
+    x = engine.xp.empty((origin.images, origin.features), np.float32)
+    rows, labels = np.empty(origin.images, np.int32), np.empty(origin.images, np.uint8)
     blocks = engine.parquet(path) if path.suffix == ".parquet" else engine.csv(path, BLOCK)
-    start, digest = 0, Digest(source)
+    start, digest = 0, Digest(origin)
     try:
         for block_rows, block_labels, block in blocks:
             here = slice(start, start + len(block))
-            if not np.isin(block_labels, np.arange(len(source.classes))).all():
-                raise ValueError(f"expected labels from 0 to {len(source.classes) - 1}")
+            if not np.isin(block_labels, np.arange(len(origin.classes))).all():
+                raise ValueError(f"expected labels from 0 to {len(origin.classes) - 1}")
             x[here], rows[here], labels[here] = block, block_rows, block_labels
             digest.update(rows[here], labels[here], engine.to_host(x[here]))
             start = here.stop
     except (KeyError, OSError, RuntimeError, ValueError, pa.ArrowException) as error:
         raise FeatureError(f"{path}: damaged at row {start}: {str(error)[:200]}") from error
-    if start != source.images:
-        raise FeatureError(f"{path}: expected {source.images:,} rows, found {start:,}: cut short")
+    if start != origin.images:
+        raise FeatureError(f"{path}: expected {origin.images:,} rows, found {start:,}: cut short")
     if digest.hexdigest() != expected:
         raise FeatureError(
             f"{path}: expected what was written, found something else (its digest differs): "
@@ -151,10 +151,10 @@ def load(path: str | Path, engine: Engine, like: FeatureSource | None = None) ->
         )
     if not bool(engine.xp.isfinite(x).all()):
         raise FeatureError(f"{path}: expected finite features, found NaN or infinity")
-    return Features(x, labels, rows, source)
+    return Features(x, labels, rows, origin)
 
 
-def inspect(path: str | Path) -> FeatureSource:
+def inspect(path: str | Path) -> FeatureOrigin:
     """What a file of features says it was made from, without reading the features.
 
     Whether they are still those that were written, `load` finds out.
@@ -165,7 +165,7 @@ def inspect(path: str | Path) -> FeatureSource:
     return _described(files.expanded(path))[0]
 
 
-def _described(path: Path) -> tuple[FeatureSource, str]:
+def _described(path: Path) -> tuple[FeatureOrigin, str]:
     """What a file was made from, and the digest of its rows."""
     files.expect(path, "a file of features", files.FILE, error=FeatureError)
     _check_suffix(path)
@@ -183,7 +183,7 @@ def _described(path: Path) -> tuple[FeatureSource, str]:
             f"{path}: expected a whole Parquet file, found a damaged or unfinished one ({error})"
         ) from None
     try:
-        source = FeatureSource.model_validate_json(text, strict=True)
+        origin = FeatureOrigin.model_validate_json(text, strict=True)
     except ValidationError:
         if EARLIER.encode() in text:
             raise FeatureError(
@@ -196,18 +196,18 @@ def _described(path: Path) -> tuple[FeatureSource, str]:
         ) from None
     if path.suffix == ".csv" and not _ends_with_newline(path):
         raise FeatureError(f"{path}: expected a newline after the last row, found none: cut short")
-    return source, digest.decode("ascii", "replace")
+    return origin, digest.decode("ascii", "replace")
 
 
 @contextmanager
-def _parquet(file: BinaryIO, source: FeatureSource) -> Iterator[Write]:
-    vector = pa.list_(pa.field("item", pa.float32(), nullable=False), source.features)
+def _parquet(file: BinaryIO, origin: FeatureOrigin) -> Iterator[Write]:
+    vector = pa.list_(pa.field("item", pa.float32(), nullable=False), origin.features)
     columns = {"image": pa.int32(), "label": pa.uint8(), "features": vector}
     schema = pa.schema(
         [pa.field(name, kind, nullable=False) for name, kind in columns.items()],
-        {KEY: source.model_dump_json().encode()},
+        {KEY: origin.model_dump_json().encode()},
     )
-    digest = Digest(source)
+    digest = Digest(origin)
     # A dictionary of floats that hardly repeat only costs; half of them are zero, so that a light
     # compression pays.
     with pq.ParquetWriter(
@@ -228,13 +228,13 @@ def _parquet(file: BinaryIO, source: FeatureSource) -> Iterator[Write]:
 
 
 @contextmanager
-def _csv(file: BinaryIO, source: FeatureSource) -> Iterator[Write]:
-    names = [f"f{number}" for number in range(source.features)]
+def _csv(file: BinaryIO, origin: FeatureOrigin) -> Iterator[Write]:
+    names = [f"f{number}" for number in range(origin.features)]
     schema = pa.schema(
         {"image": pa.int32(), "label": pa.uint8(), **dict.fromkeys(names, pa.float32())}
     )
-    description = b"# " + source.model_dump_json().encode() + b" "
-    digest = Digest(source)
+    description = b"# " + origin.model_dump_json().encode() + b" "
+    digest = Digest(origin)
     file.write(description + digest.hexdigest().encode() + b"\n")  # of no rows yet
     with pyarrow.csv.CSVWriter(file, schema) as writer:
 
@@ -255,8 +255,8 @@ def _check_suffix(path: Path) -> None:
         raise FeatureError(f"{path}: expected a name that ends in .parquet or .csv")
 
 
-def _check_source(path: Path, source: FeatureSource, like: FeatureSource) -> None:
-    then, now = source.model_dump(), like.model_dump()
+def _check_origin(path: Path, origin: FeatureOrigin, like: FeatureOrigin) -> None:
+    then, now = origin.model_dump(), like.model_dump()
     for field in ("split", "dataset", "parameters_digest", "features"):
         if then[field] != now[field]:
             raise FeatureError(

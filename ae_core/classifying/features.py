@@ -13,7 +13,7 @@ from ae_core import files, progress
 from ae_core.autoencoder import Autoencoder
 from ae_core.classifying import feature_files
 from ae_core.classifying.engines import Engine
-from ae_core.classifying.feature_files import Features, FeatureSource, SplitName, load, writing
+from ae_core.classifying.feature_files import FeatureOrigin, Features, SplitName, load, writing
 from ae_core.data.cifar10 import Dataset, normalise
 from ae_core.errors import InputError
 from ae_core.records import FormatTime
@@ -22,27 +22,25 @@ __all__ = ["encoded", "extract", "load", "select", "stratified", "subset", "time
 
 
 def stratified(labels: npt.NDArray[np.uint8], count: int, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Indices, ascending, of `count` random images with the classes in equal parts (or one off).
+    """Indices, ascending, of `count` random images with each class's share as in `labels`.
+
+    Shares are kept to the image: of CIFAR-10, whose classes are alike, classes differ by one at
+    most. All indices where there are no more than `count`.
 
     Raises:
-        InputError: `count` is negative, or a class has too few images.
+        InputError: `count` is negative.
     """
+    from sklearn.utils import resample  # noqa: PLC0415
+
     if count < 0:
         raise InputError(f"images: expected a whole number from 0, found {count}")
-    if count >= len(labels):
-        return np.arange(len(labels))
-    random, classes = np.random.default_rng(seed), np.unique(labels)
-    wanted = np.full(len(classes), count // len(classes))
-    wanted[: count % len(classes)] += 1
-    chosen = []
-    for label, number in zip(classes, wanted, strict=True):
-        there = np.flatnonzero(labels == label)
-        if len(there) < number:
-            raise InputError(
-                f"images: expected at least {number} of class {label}, found {len(there)}"
-            )
-        chosen.append(random.permutation(there)[:number])
-    return np.sort(np.concatenate(chosen))
+    everything = np.arange(len(labels))
+    if count in (0, len(labels)) or count > len(labels):
+        return everything[:count]
+    chosen = resample(
+        everything, replace=False, n_samples=count, stratify=labels, random_state=seed
+    )
+    return np.sort(chosen)
 
 
 def extract(
@@ -51,7 +49,7 @@ def extract(
     split: SplitName,
     path: str | Path,
     rows: npt.NDArray[np.integer] | None = None,
-) -> FeatureSource:
+) -> FeatureOrigin:
     """Encode a split's images into a file that is whole or absent.
 
     Args:
@@ -67,11 +65,11 @@ def extract(
     """
     images = getattr(dataset, split)
     rows = np.arange(len(images.labels)) if rows is None else rows
-    source = _source(autoencoder, dataset, split, len(rows))
-    with writing(path, source) as write:
+    origin = _origin(autoencoder, dataset, split, len(rows))
+    with writing(path, origin) as write:
         for here, block in _encoding(autoencoder, dataset, split, rows):
             write(rows[here], images.labels[rows[here]], block)
-    return source
+    return origin
 
 
 def encoded(
@@ -98,29 +96,29 @@ def time_formats(
 ) -> list[FormatTime]:
     """Write some test images' features as Parquet and as CSV, and read them back; timed."""
     blocks, labels = [*_encoding(autoencoder, dataset, "test", rows)], dataset.test.labels[rows]
-    source = _source(autoencoder, dataset, "test", len(rows))
-    found = []
+    origin = _origin(autoencoder, dataset, "test", len(rows))
+    times = []
     with files.scratch() as folder:
         for suffix in (".parquet", ".csv"):
             path = folder / f"some{suffix}"
             started = time.perf_counter()
-            with writing(path, source) as write:
+            with writing(path, origin) as write:
                 for here, block in blocks:
                     write(rows[here], labels[here], block)
             written = time.perf_counter()
-            load(path, engine, source)
+            load(path, engine, origin)
             engine.synchronize()
-            found.append(
+            times.append(
                 FormatTime(
                     suffix=suffix,
                     images=len(rows),
-                    features=source.features,
+                    features=origin.features,
                     bytes=path.stat().st_size,
                     write_seconds=written - started,
                     read_seconds=time.perf_counter() - written,
                 )
             )
-    return found
+    return times
 
 
 def subset(features: Features, images: int, engine: Engine, seed: int = 0) -> Features:
@@ -134,10 +132,10 @@ def select(features: Features, rows: npt.NDArray[np.integer], engine: Engine) ->
     return Features(x, features.labels[rows], features.rows[rows])
 
 
-def _source(
+def _origin(
     autoencoder: Autoencoder, dataset: Dataset, split: SplitName, images: int
-) -> FeatureSource:
-    return FeatureSource(
+) -> FeatureOrigin:
+    return FeatureOrigin(
         split=split,
         images=images,
         features=autoencoder.architecture.latent_features,

@@ -60,9 +60,9 @@ def features(
     with files.claimed(paths["train"]), files.claimed(paths["test"]):
         for split, count in splits.items():
             rows = stratified(getattr(dataset, split).labels, count)
-            source = extract(autoencoder, dataset, split, paths[split], rows)
+            origin = extract(autoencoder, dataset, split, paths[split], rows)
             size = paths[split].stat().st_size / 1e6
-            print(f"{paths[split]}: {source.images:,} images, {size:,.0f} MB")
+            print(f"{paths[split]}: {origin.images:,} images, {size:,.0f} MB")
 
 
 def classify(

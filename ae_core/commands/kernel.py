@@ -11,7 +11,7 @@ from ae_core.architecture import MINI, Architecture
 from ae_core.commands.options import DeviceOption, PhaseOption
 from ae_core.devices.kernel_device import KernelDevice
 from ae_core.errors import InputError
-from ae_core.numbers import digits
+from ae_core.numbers import between, count, digits, percent
 from ae_core.parameters import (
     BatchSize,
     CudaArchitecture,
@@ -98,7 +98,7 @@ def kernel(
         seed=seed,
     )
     images = f"{found.batch_size} image{'s' * (found.batch_size > 1)}"
-    parameters = f"a network of {found.architecture.parameter_count:,} parameters"
+    parameters = f"a network of {count(found.architecture.parameter_count)} parameters"
     print(f"{found.step.name} of {parameters}, {images}")
     print(f"by {phases.title(phase)}, on {found.device.name}")
     if found.step.operations != (found.step.name,):
@@ -115,15 +115,15 @@ def timed(found: Alone) -> str:
     time = found.time
     if not time:
         return "no times: an emulator's say nothing about a GPU"
-    low, median, high = (digits(1e6 * seconds) for seconds in (time.low, time.median, time.high))
-    parts = [f"{median} us in the median (10-90 %: {low}-{high}, n = {time.n})"]
+    spread = between(1e6 * time.low, 1e6 * time.high)
+    parts = [f"{digits(1e6 * time.median)} us in the median (10-90 %: {spread}, n = {time.n})"]
     if time.launches:
-        parts.append(f"{time.launches:,} launch{'es' * (time.launches > 1)}")
+        parts.append(f"{count(time.launches)} launch{'es' * (time.launches > 1)}")
     if time.flops:
         parts.append(f"{digits(time.flops / time.median / 1e12)} TFLOP/s")
     if found.ceilings and found.roofline_share is not None:
         parts.append(
-            f"{found.roofline_share:.1%} of the roofline ({digits(found.ceilings.flops / 1e12)} "
+            f"{percent(found.roofline_share)} of the roofline ({digits(found.ceilings.flops / 1e12)} "
             f"TFLOP/s and {digits(found.ceilings.bandwidth / 1e12)} TB/s, as measured)"
         )
     if found.includes_launches:

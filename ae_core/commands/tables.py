@@ -9,7 +9,7 @@ import pandas as pd
 
 from ae_core.devices.kernels import KernelSource
 from ae_core.devices.nvrtc import Usage
-from ae_core.numbers import digits, percent
+from ae_core.numbers import between, count, digits, mean_percent, percent, small, times
 from ae_core.phases import title
 from ae_core.records import (
     IMAGES_PER_EPOCH,
@@ -34,10 +34,10 @@ def differences(found: Iterable[Difference]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "quantity": d.quantity,
-            "max abs": f"{d.max_absolute:.1e}",
-            "mean abs": f"{d.mean_absolute:.1e}",
-            "relative": f"{d.relative:.1e}",
-            "tolerance": f"{d.tolerance:.0e}",
+            "max abs": small(d.max_absolute),
+            "mean abs": small(d.mean_absolute),
+            "relative": small(d.relative),
+            "tolerance": small(d.tolerance, 0),
             "": "ok" if d.passed else "FAILED",
         }
         for d in found
@@ -62,13 +62,13 @@ def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
             "implementation": title(step.name),
             "on": place(record, step),
             "ms per image": digits(median),
-            "10-90 %": f"{digits(low)}-{digits(high)}",
-            "n": f"{step.n:,}",
-            f"s per {IMAGES_PER_EPOCH:,}": f"{digits(step.seconds_per_epoch)}"
+            "10-90 %": between(low, high),
+            "n": count(step.n),
+            f"s per {count(IMAGES_PER_EPOCH)}": digits(step.seconds_per_epoch)
             + (" extrapolated" if step.extrapolated else ""),
         }
         if plain:
-            row["speed-up"] = f"{digits(plain.median / step.median)}x"
+            row["speed-up"] = times(plain.median / step.median)
         if peers:
             peer = peers.get((step.device, step.threads))
             row["time / PyTorch's"] = digits(step.median / peer.median) if peer else ""
@@ -82,8 +82,8 @@ def usage(compiled: Mapping[KernelSource, Mapping[str, Usage]]) -> pd.DataFrame:
         {
             "kernel": kernel,
             "registers": used.registers,
-            "shared bytes": f"{used.shared_bytes:,}",
-            "spilled bytes": f"{used.spilled_bytes:,}",
+            "shared bytes": count(used.shared_bytes),
+            "spilled bytes": count(used.spilled_bytes),
             "file": source.file,
         }
         for source, kernels in compiled.items()
@@ -130,10 +130,10 @@ def classification(record: ClassificationRecord) -> pd.DataFrame:
                 "classifier": CLASSIFIERS[classifier],
                 "C": f"{first.settings.C:g}",
                 "gamma / scale": f"{first.settings.gamma:g}",
-                "images": f"{images:,}",
-                "numbers an image": f"{first.dimensions:,}",
-                "test accuracy": percent(r.test_accuracy for r in results),
-                "on training images": percent(r.train_accuracy for r in results),
+                "images": count(images),
+                "numbers an image": count(first.dimensions),
+                "test accuracy": mean_percent([r.test_accuracy for r in results]),
+                "on training images": mean_percent([r.train_accuracy for r in results]),
                 "fit, s": digits(float(np.mean([r.fit_seconds for r in results]))),
                 "predict, s": digits(float(np.mean([r.predict_seconds for r in results]))),
             }
@@ -142,7 +142,7 @@ def classification(record: ClassificationRecord) -> pd.DataFrame:
 
 
 def operation_times(record: ProfileRecord) -> pd.DataFrame:
-    """One row an operation of a layer, as the record has it, with its least time by the roofline."""
+    """One row an entry of the step, as the record has it, with its least time by the roofline."""
     frame = pd.DataFrame([operation.model_dump() for operation in record.operations])
     frame["operation"] = [operation.label for operation in record.operations]
     if record.ceilings:
@@ -157,18 +157,18 @@ def _timed(record: ProfileRecord, frame: pd.DataFrame) -> pd.DataFrame:
     columns = {
         "operation": frame["operation"],
         milliseconds: (1e3 * frame["median"]).map("{:.3f}".format),
-        "of step": (frame["median"] / step).map("{:.1%}".format),
-        "launches": frame["launches"].map("{:,}".format),
+        "of step": [percent(share, 1) for share in frame["median"] / step],
+        "launches": frame["launches"].map(count),
         "GFLOP/s": [
             f"{rate / 1e9:,.1f}" if rate else "" for rate in frame["flops"] / frame["median"]
         ],
     }
     if record.ceilings and not record.includes_launches:
-        columns["of roofline"] = (frame["least"] / frame["median"]).map("{:.1%}".format)
+        columns["of roofline"] = [percent(share, 1) for share in frame["least"] / frame["median"]]
     if not frame["launches"].any():
         del columns["launches"]
     if record.includes_launches:
         return pd.DataFrame(columns)
     gaps = {"operation": "gaps", "ms": f"{1e3 * record.gaps:.3f}"}
-    gaps["of step"] = f"{record.gaps / step:.1%}"
+    gaps["of step"] = percent(record.gaps / step, 1)
     return pd.concat([pd.DataFrame(columns), pd.DataFrame([gaps])]).fillna("")

@@ -1,6 +1,6 @@
 """CIFAR-10 in its binary layout: read, checked, and known for what it really is.
 
-Six files of 10,000 records; a record is 1 label byte and 3,072 pixel bytes (red, green and blue
+Six files of 10,000 rows; a row is 1 label byte and 3,072 pixel bytes (red, green and blue
 planes of 32 x 32). Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
 """
 
@@ -26,9 +26,9 @@ TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILE = "test_batch.bin"
 FILES = (*TRAIN_FILES, TEST_FILE)
 IMAGE_SHAPE = (3, 32, 32)
-RECORD_BYTES = 1 + 3 * 32 * 32
-RECORDS = 10_000
-FILE_BYTES = RECORDS * RECORD_BYTES
+ROW_BYTES = 1 + 3 * 32 * 32
+ROWS = 10_000
+FILE_BYTES = ROWS * ROW_BYTES
 
 ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE = ARCHIVE_URL.rpartition("/")[2]
@@ -87,12 +87,12 @@ class Images:
     def __getitem__(self, index: Any) -> npt.NDArray[np.uint8]:
         wanted = np.arange(len(self))[index]
         flat = np.ravel(wanted)
-        found = np.empty((len(flat), *IMAGE_SHAPE), np.uint8)
-        part, row = np.divmod(flat, RECORDS)
+        images = np.empty((len(flat), *IMAGE_SHAPE), np.uint8)
+        part, row = np.divmod(flat, ROWS)
         for number in np.unique(part):
             here = part == number
-            found[here] = self._parts[number][row[here]]
-        return found.reshape(*wanted.shape, *IMAGE_SHAPE)
+            images[here] = self._parts[number][row[here]]
+        return images.reshape(*wanted.shape, *IMAGE_SHAPE)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return self[:].astype(dtype or np.uint8, copy=False)
@@ -173,7 +173,7 @@ def open_folder(directory: str | Path) -> Dataset:
         folder = folder / FOLDER
     _refuse_other_versions(folder)
     parts = [_open_batch(folder / name) for name in FILES]
-    images = [records[:, 1:].reshape(-1, *IMAGE_SHAPE) for records, _ in parts]
+    images = [rows[:, 1:].reshape(-1, *IMAGE_SHAPE) for rows, _ in parts]
     labels = [labels for _, labels in parts]
     return Dataset(
         directory=folder.resolve(),
@@ -184,7 +184,7 @@ def open_folder(directory: str | Path) -> Dataset:
 
 
 def _open_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """The records `(10000, 3073)` as a memory map, and their labels."""
+    """The rows `(10000, 3073)` as a memory map, and their labels."""
     if files.found_at(path) == files.NOTHING:
         raise DataError(f"{path}: this batch is missing; expected all of {', '.join(FILES)}")
     files.expect(path, f"a file of {FILE_BYTES:,} bytes", files.FILE, error=DataError)
@@ -194,22 +194,22 @@ def _open_batch(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8
             start = file.read(512)
         if size != FILE_BYTES:
             raise DataError(f"{path}: {_wrong_size(size, start)}")
-        records = np.memmap(path, np.uint8, mode="r", shape=(RECORDS, RECORD_BYTES))
+        rows = np.memmap(path, np.uint8, mode="r", shape=(ROWS, ROW_BYTES))
     except OSError as error:
         raise DataError(f"{path}: expected a readable file, found {error.strerror}") from error
-    labels = np.fromfile(path, np.uint8)[::RECORD_BYTES].copy()  # not through the map: it would
+    labels = np.fromfile(path, np.uint8)[::ROW_BYTES].copy()  # not through the map: it would
     if (labels > 9).any():  # keep every page of the file in memory
-        record = int(np.argmax(labels > 9))
+        row = int(np.argmax(labels > 9))
         raise DataError(
-            f"{path}: expected labels 0 to 9, found {labels[record]} in record {record}; "
+            f"{path}: expected labels 0 to 9, found {labels[row]} in row {row}; "
             f"is this CIFAR-100, or a file of another format?"
         )
-    return records, labels
+    return rows, labels
 
 
 def _wrong_size(size: int, start: bytes) -> str:
     text = "; it looks like a text file" if start and start.isascii() and b"\0" not in start else ""
-    expected = f"expected {RECORDS:,} records of {RECORD_BYTES:,} bytes = {FILE_BYTES:,} bytes"
+    expected = f"expected {ROWS:,} rows of {ROW_BYTES:,} bytes = {FILE_BYTES:,} bytes"
     short = "truncated" if size < FILE_BYTES else "too long"
     return f"{expected}, found {size:,} bytes ({short}){text}"
 

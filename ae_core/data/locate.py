@@ -14,7 +14,7 @@ from ae_core.data.cifar10 import (
     ARCHIVE_URL,
     FILES,
     FOLDER,
-    RECORDS,
+    ROWS,
     SYNTHETIC_MARKER,
     DataError,
     Dataset,
@@ -165,7 +165,7 @@ def _synthesize(target: Path, seed: int) -> None:
     with files.replacing(target) as folder:
         folder.mkdir()
         for number, name in enumerate(FILES):
-            (folder / name).write_bytes(synthetic.records(RECORDS, seed=(seed, number)).data)
+            (folder / name).write_bytes(synthetic.rows(ROWS, seed=(seed, number)).data)
         (folder / "batches.meta.txt").write_text("\n".join(synthetic.CLASSES) + "\n", "utf8")
         digest = open_folder(folder).identity.digest
         (folder / SYNTHETIC_MARKER).write_text(

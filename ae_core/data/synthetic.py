@@ -21,20 +21,20 @@ SIDE = 32
 Float = npt.NDArray[np.floating]
 
 
-def records(count: int, seed: int | tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """`count` records `(count, 3073)` of CIFAR-10's binary layout, classes in equal numbers.
+def rows(count: int, seed: int | tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """`count` rows `(count, 3073)` of CIFAR-10's binary layout, classes in equal numbers.
 
     The same seed gives the same bytes on one machine; another processor may round otherwise.
     """
     random = np.random.default_rng(seed)
     labels = random.permutation((np.arange(count) % len(CLASSES)).astype(np.uint8))
-    found = np.empty((count, 1 + 3 * SIDE * SIDE), np.uint8)
-    found[:, 0] = labels
+    written = np.empty((count, 1 + 3 * SIDE * SIDE), np.uint8)
+    written[:, 0] = labels
     for label in range(len(CLASSES)):
         here = np.flatnonzero(labels == label)
         images = _images(label, len(here), random)
-        found[here, 1:] = (images * 255).astype(np.uint8).reshape(len(here), -1)
-    return found
+        written[here, 1:] = (images * 255).astype(np.uint8).reshape(len(here), -1)
+    return written
 
 
 def _images(label: int, count: int, random: np.random.Generator) -> Float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from ae_core.devices.kernels import (
     digest,
     kernels_directory,
 )
-from ae_core.devices.nvrtc import SIZES, options, structs, unit
-from ae_core.devices.signature import Signature, checked_dtype, read
+from ae_core.devices.nvrtc import options, unit
+from ae_core.devices.signature import SIZES, Signature, checked_dtype, read, sized, structs
 
 OLDEST = 75
 """Compute capability 7.5 (Turing, T4): the oldest that current CUDA compiles for."""
@@ -221,11 +220,10 @@ class CudaDevice:
                 f"(sm_{self._capability}): choose another phase, or the device emulated"
             )
         declared = read(source, self._kernels)
-        passed = structs(declared)
         # CuPy adds the card's own architecture; of the two, NVRTC takes the more specific one.
         architecture = (f"-arch=sm_{source.architecture}",) if source.architecture else ()
         module = self._cupy.RawModule(
-            code=unit(source, passed),
+            code=unit(source, declared),
             options=(
                 *options(self._kernels),
                 *architecture,
@@ -235,14 +233,8 @@ class CudaDevice:
         )
         try:
             functions = {name: module.get_function(name) for name in source.instantiations}
-            sizes = self._struct_sizes(module, passed)
-            return {
-                name: Kernel(
-                    function,
-                    Signature(name, [replace(p, size=sizes.get(p.type)) for p in declared[name]]),
-                )
-                for name, function in functions.items()
-            }
+            signatures = sized(declared, self._struct_sizes(module, len(structs(declared))))
+            return {name: Kernel(functions[name], signatures[name]) for name in functions}
         except self._cupy.cuda.compiler.CompileException as error:
             raise DeviceError(
                 f"{source.file} does not compile: {compiler_error(str(error))}"
@@ -253,12 +245,11 @@ class CudaDevice:
                 f"the extra cuda13 (or cuda12) brings CUDA's compiler"
             ) from None
 
-    def _struct_sizes(self, module: Any, passed: Sequence[str]) -> dict[str, int]:
+    def _struct_sizes(self, module: Any, count: int) -> Sequence[int]:
         """As the compiler laid them out."""
-        if not passed:
-            return {}
-        sizes = self._cupy.ndarray(len(passed), np.uint32, memptr=module.get_global(SIZES)).get()
-        return dict(zip(passed, map(int, sizes), strict=True))
+        if not count:
+            return ()
+        return self._cupy.ndarray(count, np.uint32, memptr=module.get_global(SIZES)).get()
 
     def launch(
         self,

@@ -1,4 +1,4 @@
-"""A CPU that runs the same kernels: compiled by g++, each CUDA thread a fiber (`emulator/`).
+"""A CPU that runs the same kernels: compiled as C++, each CUDA thread a fiber (`emulator/`).
 
 Slow, and exact: it finds races within a block, divergent barriers and reads of memory that nobody
 wrote. Blocks run in turn, so a race between two of them goes unseen. New memory is NaN, or a
@@ -209,7 +209,7 @@ class EmulatedDevice:
         return nullcontext()
 
     def load(self, source: KernelSource) -> Mapping[str, Kernel]:
-        """Compile with g++ into the cache, or take it from there."""
+        """Compile into the cache, or take it from there."""
         if source not in self._loaded:
             self._loaded[source] = native.load(source, self._kernels, self._sanitizer)
         return self._loaded[source]
@@ -229,10 +229,10 @@ class EmulatedDevice:
             DeviceError: arguments that don't fit the kernel's parameters; and, here or when queued
                 work runs, a divergent barrier, an impossible grid or too much shared memory.
         """
-        self.launches += 1
         order = WARP_ORDERS.index(self._order)
         run = kernel.bind(grid, block, args, _start, order, shared_bytes)
         self._queue(stream or self._main, run)
+        self.launches += 1
 
     def address(self, array: Array) -> int:
         """Where the array's first element is."""

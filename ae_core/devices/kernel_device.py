@@ -33,8 +33,8 @@ class KernelDevice(Device, Protocol):
     Work is queued on a main stream, in order. Side streams run beside it: between `fork` and
     `join`, or as far as events allow. Where a method takes a stream, None is the main one.
 
-    `empty` takes the dtypes of `ae_core.devices.signature.ELEMENTS`; parts of an array, by slicing and
-    `reshape`, are arguments as long as they are C-ordered.
+    `empty` takes the dtypes of `ae_core.devices.signature.ELEMENTS`; parts of an array, by slicing
+    and `reshape`, are arguments as long as they are C-ordered.
     """
 
     def load(self, source: KernelSource) -> Mapping[str, Kernel]:

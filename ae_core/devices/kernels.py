@@ -97,5 +97,6 @@ def altered(file: str, right: str, wrong: str, into: Path) -> Path:
 
 def compiler_error(log: str) -> str:
     """The first line of a compiler's output that names an error, with file and line."""
-    lines = [line for line in log.splitlines() if line.strip()] or ["it said nothing"]
+    told = log.replace("\0", "\n")  # NVRTC's, behind what each of its parts says
+    lines = [line for line in told.splitlines() if line.strip()] or ["it said nothing"]
     return next((line for line in lines if re.search(r"\berror\b", line)), lines[0]).strip()

@@ -6,7 +6,6 @@ import atexit
 import ctypes
 import hashlib
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -14,7 +13,7 @@ import subprocess
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,16 @@ from ae_core import files
 from ae_core.data.locate import CACHE_VARIABLE, cache_directory
 from ae_core.devices.kernel_device import Argument, Dimensions
 from ae_core.devices.kernels import DeviceError, KernelSource, compiler_error, digest
-from ae_core.devices.signature import Address, Parameter, Signature, read
+from ae_core.devices.signature import (
+    SIZES,
+    Address,
+    Parameter,
+    Signature,
+    read,
+    sized,
+    sizes_declaration,
+    structs,
+)
 
 RUNTIME = Path(__file__).parent / "emulator"
 RUNTIME_SOURCES = (RUNTIME / "emulator.cpp", RUNTIME / "operations.cpp")
@@ -95,13 +103,15 @@ def load(source: KernelSource, folder: Path, sanitizer: str = "") -> Mapping[str
     Raises:
         DeviceError: it does not compile, with file, line and message; or g++ does not work.
     """
-    path = _built(source, folder, sanitizer)
     declared = read(source, folder)
+    path = _built(source, declared, folder, sanitizer)
     try:
         library = ctypes.CDLL(str(path))
+        passed = structs(declared)
+        sizes = list((ctypes.c_uint32 * len(passed)).in_dll(library, SIZES)) if passed else []
         return {
-            name: _kernel(library, n, name, parameters)
-            for n, (name, parameters) in enumerate(declared.items())
+            name: _kernel(library, n, signature)
+            for n, (name, signature) in enumerate(sized(declared, sizes).items())
         }
     except (OSError, AttributeError) as error:  # no library, or none of these kernels
         with suppress(OSError):
@@ -112,7 +122,9 @@ def load(source: KernelSource, folder: Path, sanitizer: str = "") -> Mapping[str
         ) from None
 
 
-def _built(source: KernelSource, folder: Path, sanitizer: str) -> Path:
+def _built(
+    source: KernelSource, declared: Mapping[str, Sequence[Parameter]], folder: Path, sanitizer: str
+) -> Path:
     """The library of this source, from the cache; or compiled, by one process for all that ask.
 
     The cache's copy ends with its SHA-256, which the loader passes over: to load a library that
@@ -125,10 +137,14 @@ def _built(source: KernelSource, folder: Path, sanitizer: str) -> Path:
         f"\nENTRY signature_{n}() {{ return emulator::signature(&{name}); }}"
         for n, name in enumerate(source.instantiations)
     )
+    sizes = sizes_declaration(declared)
     code = (
         f'#define AE_EMULATED\n#include "{source.file}"\n'
-        f'#define ENTRY extern "C" __attribute__((visibility("default"))) const char*{entries}\n'
+        f'#define PUBLIC __attribute__((visibility("default")))\n'
+        f'#define ENTRY extern "C" PUBLIC const char*{entries}\n'
     )
+    if sizes:
+        code += f'extern "C" {{ PUBLIC {sizes} }}\n'
     key = (
         code,
         digest(source, folder, *RUNTIME_FILES),
@@ -262,22 +278,19 @@ def _own_folder(reason: str) -> Path:
     return held.enter_context(files.scratch())
 
 
-def _kernel(library: ctypes.CDLL, number: int, name: str, declared: list[Parameter]) -> Kernel:
-    """An instantiation, with the sizes of its structs as the compiler has them.
+def _kernel(library: ctypes.CDLL, number: int, signature: Signature) -> Kernel:
+    """An instantiation.
 
     Raises:
         DeviceError: the compiler has other parameters than were read from the source.
     """
-    entry, signature = library[f"launch_{number}"], library[f"signature_{number}"]
-    entry.restype = signature.restype = ctypes.c_char_p
-    compiled = re.findall(r"s\d+|[a-z]", signature().decode())
-    parameters = [
-        replace(parameter, size=int(kind[1:])) if parameter.is_struct and kind[1:] else parameter
-        for parameter, kind in zip(declared, compiled, strict=False)
-    ]
-    if compiled != [parameter.kind for parameter in parameters]:
+    entry, kinds = library[f"launch_{number}"], library[f"signature_{number}"]
+    entry.restype = kinds.restype = ctypes.c_char_p
+    compiled = kinds().decode()
+    if compiled != "".join(p.kind for p in signature.parameters):
         raise DeviceError(
-            f"{name}: expected parameters of kinds {' '.join(compiled)} as the compiler has them, "
-            f"read {', '.join(p.described() for p in declared)}: spell their types out"
+            f"{signature.kernel}: expected parameters of kinds {' '.join(compiled)} as compiled, "
+            f"read {', '.join(p.described() for p in signature.parameters)}: "
+            f"spell their types out"
         )
-    return Kernel(entry, Signature(name, parameters))
+    return Kernel(entry, signature)

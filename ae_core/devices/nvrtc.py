@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ae_core.devices.kernels import DeviceError, KernelSource, compiler_error, kernels_directory
-from ae_core.devices.signature import Parameter, read
+from ae_core.devices.signature import Parameter, read, sizes_declaration
 
-SIZES = "ae_sizes"
-"""The array in a compiled unit that holds the sizes of its structs, in bytes."""
 FUNCTION = re.compile(
     r"Function properties for (?P<name>\S+)\s.*?(?P<stores>\d+) bytes spill stores, "
     r"(?P<loads>\d+) bytes spill loads\s.*?Used (?P<registers>\d+) registers(?P<rest>[^\n]*)",
@@ -53,7 +51,7 @@ def compile(
         )
     folder = folder or kernels_directory()
     flags = (f"-arch=sm_{architecture}", "--ptxas-options=-v", *options(folder))
-    program = _program(unit(source, structs(read(source, folder))), source.instantiations)
+    program = _program(unit(source, read(source, folder)), source.instantiations)
     try:
         symbols, log = program.compile(flags)
     except _CompilationError as error:
@@ -62,18 +60,10 @@ def compile(
     return {name: _usage(found[symbols[name]]) for name in source.instantiations}
 
 
-def unit(source: KernelSource, passed: Sequence[str]) -> str:
+def unit(source: KernelSource, declared: Mapping[str, Sequence[Parameter]]) -> str:
     """What the compiler reads: the file, and the sizes of the structs that kernels are passed."""
-    code = f'#include "{source.file}"\n'
-    if passed:
-        sizes = ", ".join(f"sizeof({name})" for name in passed)
-        code += f'extern "C" __constant__ unsigned {SIZES}[] = {{{sizes}}};\n'
-    return code
-
-
-def structs(declared: Mapping[str, Iterable[Parameter]]) -> list[str]:
-    """The types that kernels take by value, beside numbers."""
-    return sorted({p.type for parameters in declared.values() for p in parameters if p.is_struct})
+    sizes = sizes_declaration(declared)
+    return f'#include "{source.file}"\n' + (f'extern "C" __constant__ {sizes}\n' if sizes else "")
 
 
 def options(folder: Path) -> tuple[str, ...]:
@@ -104,7 +94,7 @@ class _Bindings:
         log = b" " * self._done(nvrtc.nvrtcGetProgramLogSize(program))
         self._done(nvrtc.nvrtcGetProgramLog(program, log))
         if error:
-            raise _CompilationError(log.decode().rstrip("\0"))
+            raise _CompilationError(log.decode())
         symbols = {
             name: self._done(nvrtc.nvrtcGetLoweredName(program, name.encode())).decode()
             for name in self._names

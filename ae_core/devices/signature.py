@@ -9,7 +9,7 @@ import ctypes
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ QUALIFIERS = r"\b(?:const|volatile|struct|typename|__restrict__|__restrict|__gri
 ATTRIBUTE = r"__(?:launch_bounds|cluster_dims|maxnreg)__\s*\((?:[^()]|\([^()]*\))*\)"
 MISFITS = (AttributeError, OverflowError, IndexError, TypeError, struct.error)
 """What laying out an argument raises that does not fit."""
+SIZES = "ae_sizes"
+"""The array in compiled code that holds the sizes of structs in bytes, ordered as `structs`."""
 SLOT = 8
 """Bytes: an argument starts at a multiple, whatever its size."""
 
@@ -90,10 +92,8 @@ class Parameter:
 
     @property
     def kind(self) -> str:
-        """What the emulator calls it once it is compiled: p, i, l, f, or s and its size."""
-        if self.is_struct:
-            return f"s{self.size}"
-        return {"Q": "p", "q": "l"}.get(self.code, self.code)
+        """What the emulator calls it once it is compiled: p, i, l, f or s."""
+        return "s" if self.is_struct else {"Q": "p", "q": "l"}.get(self.code, self.code)
 
     def described(self) -> str:
         """What it takes, for a person."""
@@ -210,6 +210,28 @@ def read(source: KernelSource, folder: Path) -> dict[str, list[Parameter]]:
             if found:
                 declared.setdefault(found[1], (template, found[2]))
     return {name: _parameters(source.file, name, declared) for name in source.instantiations}
+
+
+def structs(declared: Mapping[str, Sequence[Parameter]]) -> list[str]:
+    """The types that kernels take by value, beside numbers."""
+    return sorted({p.type for parameters in declared.values() for p in parameters if p.is_struct})
+
+
+def sizes_declaration(declared: Mapping[str, Sequence[Parameter]]) -> str:
+    """C++ that lets the compiler tell the sizes of structs; empty where there are none."""
+    sizes = ", ".join(f"sizeof({name})" for name in structs(declared))
+    return f"unsigned {SIZES}[] = {{{sizes}}};" if sizes else ""
+
+
+def sized(
+    declared: Mapping[str, Sequence[Parameter]], sizes: Sequence[int]
+) -> dict[str, Signature]:
+    """The signature of each instantiation, with the sizes of structs as the compiler told them."""
+    known = dict(zip(structs(declared), map(int, sizes), strict=True))
+    return {
+        name: Signature(name, [replace(p, size=known.get(p.type)) for p in parameters])
+        for name, parameters in declared.items()
+    }
 
 
 def _parameters(

@@ -51,7 +51,7 @@ def tensor_map(device: KernelDevice, array: Array, box: Sequence[int], swizzle: 
     if device.kind == "emulator":
         missing = MOST_DIMENSIONS - len(shape)
         return struct.pack(
-            "<5Q5I5I4I16x",
+            "<5Q5I5I4I32x",
             *(address, *steps, *[0] * missing),
             *(*extents, *[1] * missing),
             *(*boxes, *[1] * missing),

@@ -1,6 +1,7 @@
 """Nsight Compute's figures of a phase's main kernels, where there are a GPU and `ncu`.
 
-`python -m ae_core.measuring.nsight PHASE BATCH_SIZE` is the program that ncu watches: two training steps, no more.
+`python -m ae_core.measuring.nsight PHASE BATCH_SIZE` is the program that ncu watches: two training
+steps, no more.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -13,8 +14,9 @@ from ae_core import phases
 from ae_core.architecture import Architecture
 from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.data.cifar10 import Dataset, normalise
-from ae_core.devices.device import Host
+from ae_core.devices.device import Device, Host
 from ae_core.devices.kernel_device import KernelDevice
+from ae_core.numbers import small
 from ae_core.parameters import CheckedImages, CheckedSteps, LearningRate, Precision, Seed, validated
 from ae_core.phases.feed import Feed
 from ae_core.phases.layered import Layered
@@ -243,21 +245,11 @@ def compare(
             pixels[network.height] = normalise(dataset.train.images[:images], network.height)
         some = pixels[network.height]
 
-        def quantities(
-            phase: str, dtype: npt.DTypeLike, network: Architecture, some: HostArray, batch: int
-        ) -> dict[str, npt.NDArray[Any]]:
-            where = cast(KernelDevice, opened)
-            whole = phases.create(phase, network, len(some), where, dtype=dtype)
-            found = _one_pass(Autoencoder(whole, seed=seed), some)
-            trained = phases.create(phase, network, batch, where, dtype=dtype)
-            return found | _some_steps(Autoencoder(trained, seed=seed), some, steps, learning_rate)
-
-        key, arguments = (network, each_step), (network, some, each_step)
-        if key not in references:
-            references[key] = quantities("cpu", np.float64, *arguments)
-        expected = references[key]
-        found = quantities(name, np.float32, *arguments)
-        again = quantities(name, np.float32, *arguments)
+        quantities = partial(_quantities, network, some, steps, each_step, learning_rate, seed)
+        if (network, each_step) not in references:
+            references[network, each_step] = quantities("cpu", opened, np.float64)
+        expected = references[network, each_step]
+        found, again = (quantities(name, opened, np.float32) for _ in range(2))
         tolerances = TOLERANCES[phases.named(name).precision]
         yield VerificationRecord(
             provenance=facts,
@@ -311,13 +303,32 @@ def verify(
     if failed:
         worst = max(failed, key=lambda d: d.relative / d.tolerance)
         raise DisagreementError(
-            f"{phase}: expected {worst.quantity} within {worst.tolerance:.0e} of {record.reference}"
-            f", found {worst.relative:.1e}; {len(failed)} of {len(record.differences)} quantities "
+            f"{phase}: expected {worst.quantity} within {small(worst.tolerance, 0)} of {record.reference}"
+            f", found {small(worst.relative)}; {len(failed)} of {len(record.differences)} quantities "
             f"are beyond their tolerance: {', '.join(d.quantity for d in failed)}"
         )
     if not record.repeatable:
         raise DisagreementError(f"{phase}: expected the same bits from a second run, found others")
     return record
+
+
+def _quantities(
+    network: Architecture,
+    images: HostArray,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    phase: str,
+    device: Device,
+    dtype: npt.DTypeLike,
+) -> dict[str, npt.NDArray[Any]]:
+    """All that is compared, of one phase from the initial parameters on."""
+    where = cast(KernelDevice, device)
+    whole = phases.create(phase, network, len(images), where, dtype=dtype)
+    trained = phases.create(phase, network, batch_size, where, dtype=dtype)
+    found = _one_pass(Autoencoder(whole, seed=seed), images)
+    return found | _some_steps(Autoencoder(trained, seed=seed), images, steps, learning_rate)
 
 
 def _one_pass(autoencoder: Autoencoder, images: HostArray) -> dict[str, npt.NDArray[Any]]:

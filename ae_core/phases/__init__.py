@@ -182,7 +182,7 @@ def operations(name: str, device: str | KernelDevice = "auto") -> Operations:
 
 
 def opened(name: str, device: str | KernelDevice = "auto") -> Device:
-    """The device that a phase computes on: the one given, or opened by its name; a CPU phase's host.
+    """The device that a phase computes on: the one given, one opened by its name, or the host.
 
     Raises:
         DeviceError: the device can't be used, or can't run this phase's kernels.

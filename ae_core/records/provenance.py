@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
 from pydantic import PositiveInt
 
 from ae_core import checkout, files, machine, parameters
@@ -83,7 +84,7 @@ def current(command: str | None = None) -> Provenance:
         python=platform.python_version(),
         cpu=machine.cpu_model(),
         cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_bytes=psutil.virtual_memory().total,
         gpu=machine.gpu(),
         versions=_versions(),
     )
@@ -104,10 +105,10 @@ def _encodable(text: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

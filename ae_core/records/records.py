@@ -227,7 +227,7 @@ class OperationTime(Model):
 
     @property
     def label(self) -> str:
-        """The operation without its layer, to add up over layers; its own name if it does several."""
+        """The operation without its layer, to add up over layers; of several, the entry's name."""
         return self.operations[0].split(".")[1] if len(self.operations) == 1 else self.name
 
     def does(self, operation: str) -> bool:

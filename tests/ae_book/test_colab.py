@@ -119,10 +119,10 @@ def pip(monkeypatch) -> list[list[str]]:
     return asked
 
 
-def drivers(monkeypatch, told: str | None, cupy: dict[str, str]) -> None:
-    gpu = machine.Gpu("Tesla T4", "550.54", 2**34, "7.5") if told else None
+def drivers(monkeypatch, cuda: int | None, cupy: dict[str, str]) -> None:
+    gpu = machine.Gpu("Tesla T4", "550.54", 2**34, "7.5") if cuda else None
     monkeypatch.setattr(machine, "gpu", lambda: gpu)
-    monkeypatch.setattr(machine, "output", lambda *_: told)
+    monkeypatch.setattr(machine, "cuda_version", lambda: cuda)
 
     def version(name: str) -> str:
         if name not in cupy:
@@ -130,6 +130,14 @@ def drivers(monkeypatch, told: str | None, cupy: dict[str, str]) -> None:
         return cupy[name]
 
     monkeypatch.setattr(colab, "version", version)
+
+
+def test_the_driver_is_asked_when_what_asks_it_was_installed(pip, monkeypatch):
+    drivers(monkeypatch, 13, cupy={})
+    installed: list[list[str]] = []
+    monkeypatch.setattr(machine, "gpu", lambda: installed.extend(pip))
+    colab.prepare()
+    assert any(d.startswith("nvidia-ml-py") for asked in installed for d in asked)
 
 
 def test_without_a_gpu_it_says_how_to_get_one(pip, monkeypatch, capsys):
@@ -144,20 +152,20 @@ def test_without_a_gpu_it_says_how_to_get_one(pip, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("told", "cupy", "installed"),
+    ("cuda", "cupy", "installed"),
     [
-        ("CUDA Version: 12.4", {}, "cupy-cuda12x"),
-        ("CUDA UMD Version: 13.3", {}, "cupy-cuda13x"),
-        ("CUDA Version: 14.0", {}, "cupy-cuda13x"),
-        ("CUDA Version: 12.4", {"cupy-cuda12x": "14.2.0"}, None),
-        ("CUDA Version: 13.0", {"cupy-cuda12x": "15.0"}, None),
-        ("CUDA Version: 13.0", {"cupy-cuda12x": "13.6.0"}, "cupy-cuda12x"),
+        (12, {}, "cupy-cuda12x"),
+        (13, {}, "cupy-cuda13x"),
+        (14, {}, "cupy-cuda13x"),
+        (12, {"cupy-cuda12x": "14.2.0"}, None),
+        (13, {"cupy-cuda12x": "15.0"}, None),
+        (13, {"cupy-cuda12x": "13.6.0"}, "cupy-cuda12x"),
     ],
 )
 def test_with_a_gpu_cupy_comes_if_it_is_missing_or_old(
-    pip, monkeypatch, capsys, told, cupy, installed
+    pip, monkeypatch, capsys, cuda, cupy, installed
 ):
-    drivers(monkeypatch, told, cupy)
+    drivers(monkeypatch, cuda, cupy)
     colab.prepare()
     assert [asked[0].split("[")[0] for asked in pip[2:]] == ([installed] if installed else [])
     assert "GPU: Tesla T4" in capsys.readouterr().out

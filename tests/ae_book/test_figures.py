@@ -127,10 +127,10 @@ def test_the_network_table_adds_up():
 def test_tables_put_numbers_to_the_right(capsys, monkeypatch):
     shown = []
     monkeypatch.setattr(notes, "display", shown.append)
-    notes.table(pd.DataFrame({"name": ["a<b"], "ms": ["1.5"], "share": ["12%"], "empty": [""]}))
+    notes.table(pd.DataFrame({"name": ["a<b"], "ms": ["1.5"], "share": ["12 %"], "empty": [""]}))
     text = shown[0].data
     assert "<td class='text'>a&lt;b</td>" in text
-    assert "<td class='number'>1.5</td><td class='number'>12%</td>" in text
+    assert "<td class='number'>1.5</td><td class='number'>12 %</td>" in text
     assert "class='table measured'" in text
     notes.table(pd.DataFrame({"name": ["a"]}), wide=True)
     assert "class='table measured wide'" in shown[1].data

@@ -14,7 +14,6 @@ import pytest
 
 BOOK = Path(__file__).resolve().parents[2] / "book"
 SOURCES = sorted(path for ending in ("ipynb", "md") for path in BOOK.glob(f"*.{ending}"))
-SOURCES.append(BOOK / "mistakes.yml")
 
 ALLOWED = {
     "one byte for the label": "CIFAR-10's format",

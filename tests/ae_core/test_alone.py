@@ -296,8 +296,8 @@ def by_hand(**changes) -> Alone:
 def test_rate_and_share_of_the_roofline():
     assert by_hand().roofline_share == pytest.approx(0.5)
     assert timed(by_hand()) == (
-        "1,000 us in the median (10-90 %: 900-2,000, n = 100), 1 launch, 0.500 TFLOP/s, "
-        "50.0% of the roofline (1.00 TFLOP/s and 1.00 TB/s, as measured)"
+        "1,000 us in the median (10-90 %: 900 to 2,000, n = 100), 1 launch, 0.500 TFLOP/s, "
+        "50.0 % of the roofline (1.00 TFLOP/s and 1.00 TB/s, as measured)"
     )
 
 

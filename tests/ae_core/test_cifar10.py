@@ -120,7 +120,7 @@ def python_archive(folder: Path) -> None:
             r"found 30,730,001 bytes \(too long",
         ),
         (lambda f: replace(f / FILES[4], b"hello\n"), "it looks like a text file"),
-        (break_label, r"data_batch_3\.bin: expected labels 0 to 9, found 10 in record 17"),
+        (break_label, r"data_batch_3\.bin: expected labels 0 to 9, found 10 in row 17"),
         (swap_for_fifo, r"data_batch_4\.bin: expected a file .*, found a FIFO"),
         (swap_for_link("/dev/zero"), r"data_batch_4\.bin: expected a file .*, found a device"),
         (

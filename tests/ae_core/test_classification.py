@@ -21,7 +21,6 @@ from ae_core.classifying.classification import (
     classifier,
     classify,
     classify_files,
-    confusion,
     most_confused,
     needed_bytes,
     predict,
@@ -66,11 +65,6 @@ def result(matrix, **changes):
         "predict_seconds": 2.0, "train_accuracy": 1.0, "confusion": matrix,
     }  # fmt: skip
     return ClassificationResult(**facts | changes)
-
-
-def test_confusion_counts_true_classes_in_rows_and_predicted_in_columns():
-    labels, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 0, 2, 2])
-    assert confusion(labels, predicted, 3) == ((1, 1, 0), (0, 1, 0), (1, 0, 2))
 
 
 def test_accuracy_and_recalls_come_from_the_counts():
@@ -375,7 +369,7 @@ def test_the_search_is_given_training_images_alone(write, monkeypatch):
 
     monkeypatch.setattr(classification, "search", stand_in)
     found = classify_files(folder, SVC_SETTINGS, "scikit-learn", with_search=True)
-    assert [train.source.split for train in given] == ["train"]
+    assert [train.origin.split for train in given] == ["train"]
     assert found.results[0].settings.C == 77
 
 

@@ -150,7 +150,7 @@ def test_images_are_classified_from_files_of_features(
     assert done.returncode == 0, done.stderr
     record = records.load(out)
     (result,) = record.results
-    for words in (told, "8,192", numbers.percent([result.test_accuracy])):
+    for words in (told, "8,192", numbers.mean_percent([result.test_accuracy])):
         assert words in done.stdout
     assert (result.train_images, result.test_images, result.dimensions) == (images, 10, 8192)
     assert (sum(map(sum, result.confusion)), len(result.confusion)) == (10, 10)

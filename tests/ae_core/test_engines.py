@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -17,7 +16,7 @@ from ae_core.classifying import engines, feature_files
 from ae_core.classifying.classification import classify
 from ae_core.classifying.controls import latent, pooled, raw_pixels
 from ae_core.classifying.engines import Rapids, ScikitLearn, open_engine
-from ae_core.classifying.feature_files import FeatureError, Features, FeatureSource, load
+from ae_core.classifying.feature_files import FeatureError, FeatureOrigin, Features, load
 from ae_core.classifying.features import select
 from ae_core.classifying.least_squares import RbfLeastSquares
 from ae_core.classifying.svc import OneVsOneSVC
@@ -97,18 +96,6 @@ def test_free_memory_is_some_of_the_machines():
     assert 2**20 < ScikitLearn().free_bytes() <= total
 
 
-@pytest.mark.parametrize("text", ["MemTotal: 8 kB\n", None])
-def test_where_the_system_tells_nothing_half_the_memory_is_free(monkeypatch, text):
-    def read(*_):
-        if text is None:
-            raise FileNotFoundError
-        return text
-
-    monkeypatch.setattr(Path, "read_text", read)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert ScikitLearn().free_bytes() == total // 2
-
-
 def test_arrays_on_the_host_go_through_unchanged(random):
     engine, x = ScikitLearn(), random.standard_normal((20, 5)).astype(np.float32)
     before = x.copy()
@@ -132,7 +119,7 @@ def clusters(seed=0, count=240, dimension=8, classes=4, dtype=np.float32):
 
 def written(path, x, labels):
     """`x` in a file of features."""
-    source = FeatureSource(
+    origin = FeatureOrigin(
         split="train",
         images=len(x),
         features=x.shape[1],
@@ -140,7 +127,7 @@ def written(path, x, labels):
         classes=CLASSES,
         parameters_digest="0" * 64,
     )
-    with feature_files.writing(path, source) as write:
+    with feature_files.writing(path, origin) as write:
         for start in range(0, len(x), 50):
             here = slice(start, start + 50)
             write(np.arange(len(x))[here], labels[here], x[here])
@@ -196,7 +183,7 @@ class TestRapids:
         for found in (there, here):
             np.testing.assert_array_equal(found.labels, labels)
             np.testing.assert_array_equal(found.rows, np.arange(len(x)))
-            assert (found.labels.dtype, found.source) == (np.uint8, here.source)
+            assert (found.labels.dtype, found.origin) == (np.uint8, here.origin)
 
     @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
     def test_a_file_cut_short_is_refused(self, gpu, tmp_path, suffix):

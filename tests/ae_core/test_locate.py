@@ -189,7 +189,7 @@ import sys
 import numpy as np
 from ae_core.data import locate, synthetic
 
-def records(count, seed):
+def rows(count, seed):
     if seed[1] == 1:
         print("here", flush=True)
         sys.stdin.read()
@@ -197,7 +197,7 @@ def records(count, seed):
     found[:, 1] = seed[1]
     return found
 
-synthetic.records = records
+synthetic.rows = rows
 print(locate.synthesize(*sys.argv[1:]).identity.digest)
 """
 """Fast, but waits with the first batch written."""
@@ -247,13 +247,13 @@ def test_what_a_killed_synthesis_left_is_gone_after_the_next(
     process.wait()
     (left,) = empty_cache.iterdir()
     assert sum(path.stat().st_size for path in left.rglob("*.bin")) == cifar10.FILE_BYTES
-    monkeypatch.setattr(synthetic, "records", lambda count, seed: np.zeros((count, 3073), np.uint8))
+    monkeypatch.setattr(synthetic, "rows", lambda count, seed: np.zeros((count, 3073), np.uint8))
     locate.synthesize()
     assert [path.name for path in empty_cache.iterdir()] == [f"synthetic-{synthetic.VERSION}-0"]
 
 
 def test_a_damaged_stand_in_is_found_in_the_cache(empty_cache, monkeypatch):
-    monkeypatch.setattr(synthetic, "records", lambda count, seed: np.zeros((count, 3073), np.uint8))
+    monkeypatch.setattr(synthetic, "rows", lambda count, seed: np.zeros((count, 3073), np.uint8))
     batch = locate.synthesize().directory / FILES[0]
     content = bytearray(batch.read_bytes())
     content[5] ^= 1
@@ -269,7 +269,7 @@ def test_a_damaged_stand_in_is_found_in_the_cache(empty_cache, monkeypatch):
 
 
 def test_changed_class_names_are_found_in_the_cache(empty_cache, monkeypatch):
-    monkeypatch.setattr(synthetic, "records", lambda count, seed: np.zeros((count, 3073), np.uint8))
+    monkeypatch.setattr(synthetic, "rows", lambda count, seed: np.zeros((count, 3073), np.uint8))
     names = locate.synthesize().directory / "batches.meta.txt"
     names.write_text(names.read_text().replace("disc\nring", "ring\ndisc"))
     for _ in range(2):
@@ -327,7 +327,7 @@ def test_a_full_disk_while_downloading_is_told_and_nothing_is_promised(
 
 
 def test_a_full_disk_while_synthesizing_is_told(empty_cache, full_at, monkeypatch):
-    monkeypatch.setattr(synthetic, "records", lambda count, seed: np.zeros((count, 3073), np.uint8))
+    monkeypatch.setattr(synthetic, "rows", lambda count, seed: np.zeros((count, 3073), np.uint8))
     with full_at(2**20), pytest.raises(UnwritableError, match=r"written: File too.* AE_CACHE_DIR$"):
         locate.synthesize()
     assert not any(empty_cache.iterdir())
@@ -362,7 +362,7 @@ def test_an_interrupted_synthesis_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ae_core.data.synthetic.records", interrupted)
+    monkeypatch.setattr("ae_core.data.synthetic.rows", interrupted)
     with pytest.raises(KeyboardInterrupt):
         locate.synthesize(tmp_path / "new")
     assert not any(tmp_path.iterdir())

@@ -44,7 +44,7 @@ def ncu(monkeypatch):
 def test_a_record_and_its_table(dataset, ncu):
     record = nsight.measure("gpu-v2", dataset)
     (row,) = tables.kernels(record).to_dict("records")
-    assert (row["us"], row["occupancy"], row["memory"]) == ("11.5", "23%", "50%")
+    assert (row["us"], row["occupancy"], row["memory"]) == ("11.5", "23 %", "50 %")
 
 
 @pytest.mark.parametrize(("code", "out"), [(1, "\n".join(LINES)), (0, "==ERROR== no permission")])

@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from ae_core import machine
 from ae_core.errors import InputError
 from ae_core.records import provenance
 
@@ -68,31 +67,3 @@ def test_the_folder_for_records_is_made(tmp_path, monkeypatch):
     monkeypatch.setenv("AE_RECORDS_DIR", "~/new/runs")
     assert provenance.records_directory() == tmp_path / "new" / "runs"
     assert (tmp_path / "new" / "runs").is_dir()
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("NVIDIA H200, 580.1, 143771, 9.0", ("NVIDIA H200", "580.1", 143771 * 2**20, "9.0")),
-        ("NVIDIA-SMI has failed", None),
-        ("", None),
-    ],
-)
-def test_the_gpu_is_what_the_driver_says(tmp_path, monkeypatch, answer, expected):
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\necho '{answer}'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    gpu = provenance.current().gpu
-    found = gpu and (gpu.model, gpu.driver, gpu.memory_bytes, gpu.compute_capability)
-    assert found == expected
-
-
-def test_a_driver_that_never_answers_is_an_error_not_a_machine_without_a_gpu(tmp_path, monkeypatch):
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\nexec sleep 600\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr(machine, "LONGEST", 1)
-    with pytest.raises(InputError, match=r"nvidia-smi: expected an answer, found none in"):
-        machine.gpu()

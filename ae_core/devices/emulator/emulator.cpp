@@ -12,8 +12,10 @@
 
 // x86-64 and 64-bit Arm switch stacks in some twenty instructions. Elsewhere ucontext does it, some
 // fifty times slower.
-#if !defined(__x86_64__) && !defined(__aarch64__)
+#if !defined(__x86_64__) && !defined(__aarch64__) && !defined(EMULATOR_UCONTEXT)
 #define EMULATOR_UCONTEXT
+#endif
+#ifdef EMULATOR_UCONTEXT
 #include <ucontext.h>
 #endif
 
@@ -37,7 +39,8 @@ void emulator_switch(void** save, void* load);
 }
 
 // Both push the registers that a called function must preserve, exchange the stacks, and pop.
-#if defined(__x86_64__)
+#if defined(EMULATOR_UCONTEXT)
+#elif defined(__x86_64__)
 asm(R"(
 .text
 .globl emulator_switch
@@ -127,7 +130,7 @@ struct Block {
     void* scheduler_tsan;
     char started, finished, block_sync[2], warp_sync[32][2];  // TSan's sync objects: addresses only
     char *shared_memory, *shared_memory_end;  // of __shared__ arrays
-    char error[240];
+    char error[480];
 };
 Block* block OUTSIDE_BSS;
 
@@ -248,6 +251,20 @@ bool advance_block() {
     return advanced;
 }
 
+/// Each condition once, with the first thread that waits for it.
+std::string what_threads_wait_for() {
+    std::vector<std::string> conditions;
+    std::string text;
+    for (unsigned k = 0; k < block->size; k++) {
+        if (block->pool[k]->state != WAITING) continue;
+        const std::string condition = block->pool[k]->condition->description();
+        if (std::count(conditions.begin(), conditions.end(), condition)) continue;
+        conditions.push_back(condition);
+        text += (text.empty() ? "thread " : "; thread ") + std::to_string(k) + " waits for " + condition;
+    }
+    return text;
+}
+
 const char* run_block() {
     for (unsigned k = 0; k < block->size; k++) prepare(*block->pool[k]);
     std::fill_n(current.exchange, 1024, NOBODY);
@@ -256,12 +273,10 @@ const char* run_block() {
         const bool advanced = advance_block();
         if (block->error[0]) return block->error;
         unsigned finished = 0, waiting = 0;
-        const Fiber* conditional = nullptr;
         for (unsigned k = 0; k < block->size; k++) {
             const Fiber& fiber = *block->pool[k];
             finished += fiber.state == FINISHED;
             waiting += fiber.state == AT_BLOCK_BARRIER;
-            if (fiber.state == WAITING && !conditional) conditional = &fiber;
         }
         if (finished == block->size) return nullptr;
         if (waiting == block->size) {
@@ -269,9 +284,9 @@ const char* run_block() {
         } else if (waiting && waiting + finished == block->size) {
             return "divergent __syncthreads(): some threads of a block returned, others wait";
         } else if (!advanced && !complete_an_operation()) {
-            if (!conditional) return "divergent barrier: threads wait at different barriers";
-            return fault("deadlock: thread %u waits for %s", conditional->number,
-                         conditional->condition->description().c_str());
+            const std::string waits = what_threads_wait_for();
+            if (waits.empty()) return "divergent barrier: threads wait at different barriers";
+            return fault("deadlock: %s", waits.c_str());
         }
         if (block->error[0]) return block->error;  // of an operation
     }

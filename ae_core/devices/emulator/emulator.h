@@ -20,6 +20,7 @@
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define __cluster_dims__(...)
+#define __align__(bytes) __attribute__((aligned(bytes)))
 #define __grid_constant__
 // Blocks run in turn, so one copy will do. It lies in .bss, which the runtime fills with NaN before
 // each block: what a thread reads was written by its own block, or it shows.

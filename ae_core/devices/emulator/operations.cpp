@@ -64,7 +64,9 @@ UnderWay& under_way() {
 
 unsigned thread() { return current.lane->number; }
 unsigned warp() { return thread() / 32; }
-bool at_once() { return order() == REVERSE_ORDER || (order() == RANDOM_ORDER && random_below(2)); }
+bool at_once(WarpOrder when) {
+    return order() == when || (order() == RANDOM_ORDER && random_below(2));
+}
 
 void carry_out(size_t number) {
     const Operation operation = std::move(under_way().operations[number]);
@@ -81,11 +83,18 @@ void carry_out_products(unsigned owner) {
 }
 
 void issue(Operation operation) {
-    const bool is_product = operation.kind == Operation::PRODUCT;
     const unsigned owner = operation.owner;
-    if (!is_product && at_once()) return operation.complete();
-    under_way().operations.push_back(std::move(operation));
-    if (is_product && at_once()) carry_out_products(owner);
+    switch (operation.kind) {
+    case Operation::LOAD:
+        if (at_once(REVERSE_ORDER)) return operation.complete();
+        return under_way().operations.push_back(std::move(operation));
+    case Operation::STORE:
+        if (at_once(FORWARD_ORDER)) return operation.complete();
+        return under_way().operations.push_back(std::move(operation));
+    case Operation::PRODUCT:
+        under_way().operations.push_back(std::move(operation));
+        if (at_once(FORWARD_ORDER)) carry_out_products(owner);
+    }
 }
 
 struct GroupsDone final : Condition {
@@ -282,18 +291,11 @@ void begin_operations() {
 
 bool complete_an_operation() {
     if (!state || state->operations.empty()) return false;
-    auto& operations = state->operations;
-    std::vector<size_t> loads;
-    for (size_t k = 0; k < operations.size(); k++)
-        if (operations[k].kind != Operation::PRODUCT) loads.push_back(k);
-    const bool by_chance = order() == RANDOM_ORDER;
-    if (loads.empty() || (by_chance && operations.size() > loads.size() && random_below(2))) {
-        size_t oldest = 0;
-        while (operations[oldest].kind != Operation::PRODUCT) oldest++;
-        carry_out_products(operations[oldest].owner);
-    } else {
-        carry_out(loads[by_chance ? random_below(unsigned(loads.size())) : 0]);
-    }
+    const auto size = unsigned(state->operations.size());
+    const unsigned next = order() == RANDOM_ORDER ? random_below(size) : 0;
+    if (state->operations[next].kind == Operation::PRODUCT)
+        carry_out_products(state->operations[next].owner);
+    else carry_out(next);
     return true;
 }
 
@@ -329,7 +331,7 @@ void copy_async(void* shared, const void* global, bool exists) {
     if (uintptr_t(shared) % 16 || (exists && uintptr_t(global) % 16))
         fail("cp.async: expected addresses that are multiples of 16 bytes");
     under_way().copies[thread()].push_back(copy);
-    if (at_once()) copy_async_wait(unsigned(-1));
+    if (at_once(REVERSE_ORDER)) copy_async_wait(unsigned(-1));
 }
 
 void copy_async_commit() { under_way().groups[thread()].copies++; }

@@ -1,14 +1,17 @@
 // What a GPU does beside its threads, on the emulator: asynchronous copies, mbarriers, tensor maps,
 // products of warpgroups. The twins in kernels/ampere.cuh and kernels/hopper.cuh call these.
 //
-// An operation that is under way is carried out when its order asks for it, so that a missing wait shows:
+// When an operation that was issued is carried out depends on the order of warps, so that a missing wait
+// or barrier shows in one of them:
 //
-//   order     a copy, load or product is carried out
-//   forward   as late as allowed: when its thread waits, or when no thread can go on without it; loads
-//             before products, so that a tile that is overwritten too early is overwritten
-//   reverse   at once, so that a tile that others still read is overwritten
-//   random    by chance, at once or later
+//   order     loads and copies into shared memory   products and stores, which read it
+//   forward   as late as allowed: a tile is read    at once
+//             before it arrived
+//   reverse   at once                               as late as allowed: a tile is overwritten before
+//                                                   it was read
+//   random    by chance                             by chance
 //
+// As late as allowed is when no thread can go on without it, or, of cp.async, when its thread waits.
 // Accumulators of a product under way are NaN. Every misuse that a GPU answers with a hang or with
 // undefined behaviour is a line of text here.
 #pragma once

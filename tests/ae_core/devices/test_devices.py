@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from ae_core import files, machine, phases
 from ae_core.devices import kernels, native
-from ae_core.devices.emulated import WARP_ORDERS, EmulatedDevice, Event
+from ae_core.devices.emulated import WARP_ORDERS, EmulatedDevice, Event, Record, Wait
 from ae_core.devices.kernel_device import open_device
 from ae_core.devices.kernels import DeviceError, KernelSource, kernels_directory, listing
 from ae_core.files import UnwritableError
@@ -44,8 +45,10 @@ def test_auto_takes_the_emulator_only_where_there_is_no_gpu(monkeypatch):
     with pytest.raises(DeviceError, match=r"expected CuPy.*cuda13.*choose the device emulated"):
         open_device("auto")
     assert open_device("emulated").kind == "emulator"
-    with pytest.raises(DeviceError, match="one of auto, cuda, emulated, found 'tpu'"):
-        open_device("tpu")
+    for choice in ("tpu", "cuda:", "cuda:x", "cuda1"):
+        told = f"one of auto, cuda, emulated, or cuda:1 for the second GPU, found '{choice}'"
+        with pytest.raises(DeviceError, match=told):
+            open_device(choice)
 
 
 def test_memory_is_counted_and_starts_as_nan():
@@ -55,11 +58,6 @@ def test_memory_is_counted_and_starts_as_nan():
     assert device.memory().device_in_use == device.memory().device == 420
     del y
     assert (device.memory().device_in_use, device.memory().device) == (400, 420)
-
-
-def test_only_float32_is_taken():
-    with pytest.raises(DeviceError, match="float32, found float64"):
-        EmulatedDevice().empty((1,), np.float64)
 
 
 def test_a_library_is_built_once_and_again_when_a_header_changes(folder, monkeypatch):
@@ -331,7 +329,7 @@ def test_a_grid_that_no_gpu_takes_is_refused():
         device.launch(kernel, (1, 70000, 1), (32, 1, 1), (x, x, 1, 1))
     with pytest.raises(DeviceError, match="1 to 1024 threads"):
         device.launch(kernel, (1, 1, 1), (1025, 1, 1), (x, x, 1, 1))
-    with pytest.raises(DeviceError, match="expected 4 arguments, found 2"):
+    with pytest.raises(DeviceError, match=r"expected 4 arguments \(y, .*, parts\), found 2"):
         device.launch(kernel, (1, 1, 1), (32, 1, 1), (x, 1))
 
 
@@ -410,7 +408,12 @@ def test_a_batch_may_have_more_images_than_a_grid_is_deep():
 def test_streams_that_wait_for_each_other_are_found_out():
     device = EmulatedDevice()
     (stream,) = device.side_streams(1)
-    device._queue(stream, Event())
+    (event, other) = Event(), Event()
+    for queue, first, second in ((stream, event, other), (device._main, other, event)):
+        device._queue(queue, Wait(first))
+        device._queue(queue, Record(second))
+    with pytest.raises(DeviceError, match="nothing can run"):
+        device.wait(event)
     with pytest.raises(DeviceError, match="nothing can run"):
         device.synchronize()
 
@@ -424,7 +427,7 @@ def test_a_listing_is_one_function_with_its_comment():
 
 
 class Cuda:
-    """As much of CuPy as opening a device and allocating need."""
+    """As much of CuPy as opening a device, allocating, loading and launching need."""
 
     class CUDARuntimeError(RuntimeError):
         pass
@@ -442,25 +445,58 @@ class Cuda:
             raise self.OutOfMemoryError
 
         major, minor = capability
-        properties = {"name": b"Some Card", "major": major, "minor": minor}
+        self.current, self.launched = [0], []
         self.runtime = types.SimpleNamespace(
             CUDARuntimeError=self.CUDARuntimeError,
             getDeviceCount=get_device_count,
-            getDeviceProperties=lambda _: properties,
+            getDeviceProperties=lambda index: {
+                "name": b"Some Card",
+                "major": major,
+                "minor": minor,
+                "sharedMemPerBlockOptin": 101_376,
+            },
             driverGetVersion=lambda: driver,
             runtimeGetVersion=lambda: runtime,
             memGetInfo=lambda: (5 * 2**20, 2**31),
         )
-        self.driver = types.SimpleNamespace(launchKernel=None)
+        self.driver = types.SimpleNamespace(launchKernel=self.launch)
         self.memory = types.SimpleNamespace(OutOfMemoryError=self.OutOfMemoryError)
+        self.compiler = types.SimpleNamespace(CompileException=SyntaxError)
         self.MemoryPool = lambda: types.SimpleNamespace(malloc=refuse)
         self.Event = lambda **_: None
         self.Stream = lambda **_: Stream()
+        self.Device = lambda index: Card(self, index)
         self.using_allocator = lambda _: Stream()
         self.empty = refuse
 
+    def launch(self, function, *rest):
+        """Reads three arguments of 8 bytes, as the driver would."""
+        *_, shared_bytes, _, parameters, _ = rest
+        addresses = (ctypes.c_void_p * 3).from_address(parameters)
+        slots = [ctypes.c_uint64.from_address(address).value for address in addresses]
+        self.launched.append((self.current[-1], slots, shared_bytes))
+
     def module(self):
-        return types.SimpleNamespace(cuda=self, empty=self.empty)
+        function = types.SimpleNamespace(
+            kernel=types.SimpleNamespace(ptr=2),
+            shared_size_bytes=1024,
+            max_dynamic_shared_size_bytes=None,
+        )
+        raw = types.SimpleNamespace(get_function=lambda name: function)
+        return types.SimpleNamespace(cuda=self, empty=self.empty, RawModule=lambda **_: raw)
+
+
+class Card:
+    """CuPy's current device, within its context."""
+
+    def __init__(self, cuda, index):
+        self.cuda, self.index = cuda, index
+
+    def __enter__(self):
+        self.cuda.current.append(self.index)
+
+    def __exit__(self, *_):
+        self.cuda.current.pop()
 
 
 class Stream:
@@ -473,21 +509,22 @@ class Stream:
         return None
 
 
+class CardArray:
+    """As much of a CuPy array as a launch looks at."""
+
+    shape, strides = (2,), (8,)
+
+    def __init__(self, address, dtype="float32", in_order=True):
+        self.data = types.SimpleNamespace(ptr=address)
+        self.dtype, self._c_contiguous = np.dtype(dtype), in_order
+
+
 def test_an_unknown_order_or_system_is_refused(monkeypatch):
     with pytest.raises(DeviceError, match="order: expected one of forward, reverse, random"):
         EmulatedDevice(order="sideways")
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(DeviceError, match=r"runs on Linux.*found darwin"):
         EmulatedDevice()
-
-
-@pytest.mark.parametrize("argument", [np.int64(4), True, np.float64(1)])
-def test_only_plain_numbers_are_arguments(argument):
-    device = EmulatedDevice()
-    kernel = device.load(KernelSource("bias_batched.cu", ("bias_add",)))["bias_add"]
-    x = device.empty((1,))
-    with pytest.raises(DeviceError, match="argument 2: expected an int, found"):
-        device.launch(kernel, (1, 1, 1), (32, 1, 1), (x, x, argument, 1))
 
 
 @pytest.mark.parametrize(
@@ -505,6 +542,64 @@ def test_a_gpu_that_cant_be_used_says_why(monkeypatch, cuda, told):
         open_device("cuda")
 
 
+@pytest.mark.parametrize(("count", "expected"), [(1, "cuda:0"), (4, "cuda:0 to cuda:3")])
+def test_a_gpu_that_is_not_there_says_which_are(monkeypatch, count, expected):
+    monkeypatch.setitem(sys.modules, "cupy", Cuda(count).module())
+    with pytest.raises(DeviceError, match=f"device: expected {expected}, found cuda:4"):
+        open_device("cuda:4")
+
+
+@pytest.mark.parametrize("choice", ["cuda", "cuda:1"])
+def test_a_launch_is_checked_and_laid_out_as_its_kernel_declares(monkeypatch, choice):
+    """On the card that was asked for; and nothing of a launch before it is left in the slots."""
+    cuda = Cuda(count=2)
+    monkeypatch.setitem(sys.modules, "cupy", cuda.module())
+    device = open_device(choice)
+    relu = device.load(KernelSource("elementwise.cu", ("relu_forward",)))["relu_forward"]
+    x, y = CardArray(1000), CardArray(2000)
+    device.launch(relu, (1, 1, 1), (1, 1, 1), (x, y, -3))
+    for args, told in (
+        ((x, y), r"relu_forward: expected 3 arguments \(x, y, count\), found 2"),
+        ((x, y, 3.5), r"relu_forward: argument 2 \(count\): expected an int64, found 3\.5"),
+        ((x, CardArray(9, "int32"), 3), r"argument 1 \(y\): expected .* float32 .* of int32"),
+        ((x, CardArray(9, in_order=False), 3), r"argument 1 \(y\): expected a C-ordered float32"),
+        ((x, np.zeros(2, "f4"), 3), r"argument 1 \(y\): .* found a numpy\.ndarray of float32"),
+    ):
+        with pytest.raises(DeviceError, match=told):
+            device.launch(relu, (1, 1, 1), (1, 1, 1), args)
+    device.launch(relu, (1, 1, 1), (1, 1, 1), (x, 4000, 5), shared_bytes=100_352)
+    card = 1 if choice == "cuda:1" else 0
+    assert cuda.launched == [(card, [1000, 2000, 2**64 - 3], 0), (card, [1000, 4000, 5], 100_352)]
+    assert device.launches == 2 and cuda.current == [0]
+    assert relu.function.max_dynamic_shared_size_bytes == 100_352
+    with pytest.raises(DeviceError, match=r"at most 100,352 bytes of .* Some Card, found 100,353"):
+        device.launch(relu, (1, 1, 1), (1, 1, 1), (x, y, 5), shared_bytes=100_353)
+
+
+@pytest.mark.parametrize(
+    ("capability", "architecture", "runs"),
+    [
+        *[((9, 0), architecture, True) for architecture in (None, "75", "80", "90", "90a")],
+        *[
+            ((8, 0), architecture, architecture in {None, "80"})
+            for architecture in (None, "80", "90a")
+        ],
+        ((10, 0), "90a", False),
+        ((10, 0), "90", True),
+        ((12, 0), "100a", False),
+    ],
+)
+def test_kernels_for_another_card_are_refused(monkeypatch, capability, architecture, runs):
+    monkeypatch.setitem(sys.modules, "cupy", Cuda(capability=capability).module())
+    device, source = open_device("cuda"), KernelSource("elementwise.cu", ("sgd",), architecture)
+    if runs:
+        assert list(device.load(source)) == ["sgd"]
+    else:
+        told = rf"elementwise\.cu: expected a card for sm_{architecture}, found Some Card \(sm_"
+        with pytest.raises(DeviceError, match=told):
+            device.load(source)
+
+
 def test_a_full_card_says_how_much_is_free(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", Cuda().module())
     with pytest.raises(DeviceError, match=r"Some Card: expected 10 MiB.*found 5 of 2,048 MiB"):
@@ -515,4 +610,5 @@ def test_compiler_output_is_cut_to_its_first_error():
     log = "\nnote\na.cu(4): warning: x\n b.cu(3): error: no such thing\nc.cu(5): error: y\n"
     assert kernels.compiler_error(log) == "b.cu(3): error: no such thing"
     assert kernels.compiler_error("killed\n") == "killed"
+    assert kernels.compiler_error("a note\n\0ptxas error : no\n\0") == "ptxas error : no"
     assert kernels.compiler_error("\n") == "it said nothing"

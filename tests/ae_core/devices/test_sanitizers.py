@@ -196,6 +196,6 @@ def test_arguments_that_a_gpu_would_take_for_others_are_refused(operations):
     subject = contracts.Subject(operations(EmulatedDevice()), "float32")
     x = subject.out(1, 1, 2, 2)
     with pytest.raises(
-        ValueError, match=r"relu_forward: argument 2: expected an int64, found 1\.5"
+        ValueError, match=r"relu_forward: argument 2 \(count\): expected an int64, found 1\.5"
     ):
         subject.operations._by_element("relu_forward", 1.5, x, x)
