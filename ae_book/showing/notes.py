@@ -129,8 +129,8 @@ def device(used: KernelDevice) -> None:
         "warning",
         "No GPU",
         f"This chapter ran without a GPU, on the {used.name}. The kernels are the same, thread by "
-        f"thread; the network is a small one ({count(network.parameter_count)} parameters, images of "
-        f"{network.height} x {network.width}). Results and counts are real. Times would be the "
+        f"thread; the network is a small one ({count(network.parameter_count)} parameters, images "
+        f"of {network.height} x {network.width}). Results and counts are real. Times would be the "
         f"emulator's, and are left out.",
     )
 

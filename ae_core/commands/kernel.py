@@ -122,9 +122,10 @@ def timed(found: Alone) -> str:
     if time.flops:
         parts.append(f"{digits(time.flops / time.median / 1e12)} TFLOP/s")
     if found.ceilings and found.roofline_share is not None:
+        flops, bandwidth = found.ceilings.flops / 1e12, found.ceilings.bandwidth / 1e12
         parts.append(
-            f"{percent(found.roofline_share)} of the roofline ({digits(found.ceilings.flops / 1e12)} "
-            f"TFLOP/s and {digits(found.ceilings.bandwidth / 1e12)} TB/s, as measured)"
+            f"{percent(found.roofline_share)} of the roofline ({digits(flops)} TFLOP/s and "
+            f"{digits(bandwidth)} TB/s, as measured)"
         )
     if found.includes_launches:
         parts.append("launching included, since it has too many to queue ahead")

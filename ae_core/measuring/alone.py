@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ae_core import phases
-from ae_core.architecture import KERNEL, Architecture
+from ae_core.architecture import KERNEL_SIZE, Architecture
 from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.devices import nvrtc
 from ae_core.devices.device import Array, Device
@@ -259,7 +259,7 @@ def _shapes(architecture: Architecture, layer: str, batch: int) -> dict[str, tup
         return {"y": image, "target": image, "dy": image, "loss": (batch,)}
     spec = architecture.layers[_layers(architecture).index(layer)]
     x, y = (batch, *spec.input), (batch, *spec.output)
-    weights = (spec.output[0], spec.input[0], KERNEL, KERNEL)
+    weights = (spec.output[0], spec.input[0], KERNEL_SIZE, KERNEL_SIZE)
     return {
         **{"x": x, "dx": x, "y": y, "dy": y},
         **{"weights": weights, "dw": weights, "biases": weights[:1], "db": weights[:1]},

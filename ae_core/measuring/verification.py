@@ -303,9 +303,10 @@ def verify(
     if failed:
         worst = max(failed, key=lambda d: d.relative / d.tolerance)
         raise DisagreementError(
-            f"{phase}: expected {worst.quantity} within {small(worst.tolerance, 0)} of {record.reference}"
-            f", found {small(worst.relative)}; {len(failed)} of {len(record.differences)} quantities "
-            f"are beyond their tolerance: {', '.join(d.quantity for d in failed)}"
+            f"{phase}: expected {worst.quantity} within {small(worst.tolerance, 0)} of "
+            f"{record.reference}, found {small(worst.relative)}; "
+            f"{len(failed)} of {len(record.differences)} quantities are beyond their tolerance: "
+            f"{', '.join(d.quantity for d in failed)}"
         )
     if not record.repeatable:
         raise DisagreementError(f"{phase}: expected the same bits from a second run, found others")
