@@ -17,7 +17,7 @@ CUDA := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA \(UMD \)\{0,1\}Version
 CUPY := $(if $(CUDA),$(shell [ $(CUDA) -ge 13 ] && echo cuda13 || { [ $(CUDA) -eq 12 ] && echo cuda12 || echo nvrtc; }),nvrtc)
 # An edition is measured with cuML, whose wheels are for CUDA 13, and beside PyTorch.
 BESIDE := ,rapids,peer
-EXTRAS := dev,$(CUPY)$(if $(filter edition,$(MAKECMDGOALS)),$(if $(filter cuda13,$(CUPY)),$(BESIDE)))
+EXTRAS := $(if $(filter test browse,$(MAKECMDGOALS)),dev,book),$(CUPY)$(if $(filter edition,$(MAKECMDGOALS)),$(if $(filter cuda13,$(CUPY)),$(BESIDE)))
 PARALLEL := -n auto --dist worksteal
 READY := $(VENV)/ready-$(EXTRAS)
 

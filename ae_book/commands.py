@@ -25,6 +25,12 @@ HtmlOption = Annotated[
 ]
 
 
+@app.callback()
+def refuse_without_chapters() -> None:
+    """Before any command: what all of them read is there."""
+    _chapters().root()
+
+
 @app.command()
 @declared
 def execute(

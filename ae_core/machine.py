@@ -8,14 +8,17 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ae_core.errors import InputError
 
 LONGEST = 300
 """Seconds to wait for the driver's answer."""
+DeviceKind = Literal["cpu", "gpu", "emulator"]
+"""What computes."""
 Fact = TypeVar("Fact")
 
 
@@ -28,6 +31,18 @@ class Gpu:
     memory_bytes: int
     """0 where the driver does not tell."""
     compute_capability: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes held; None where a device has no memory of its own."""
+
+    host: int
+    """The process's peak."""
+    device: int | None
+    """The device's peak."""
+    device_in_use: int | None = None
+    """On the device, at the end."""
 
 
 def cpu_model() -> str:
@@ -63,6 +78,15 @@ def cuda_version() -> int | None:
         InputError: the driver has not answered in minutes.
     """
     return _told_by_driver(lambda nvml: int(nvml.nvmlSystemGetCudaDriverVersion()) // 1000)
+
+
+def lacking_for_rapids() -> str:
+    """What this machine lacks for RAPIDS, and what to do; empty if nothing."""
+    if not gpu():
+        return "an NVIDIA GPU, found none; use scikit-learn"
+    if not all(find_spec(name) for name in ("cuml", "cudf")):
+        return "cuML and cuDF: pip install 'ae-core[rapids]'"
+    return ""
 
 
 def _first_card(nvml: Any) -> Gpu:

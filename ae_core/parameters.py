@@ -27,7 +27,6 @@ from pydantic_core import ErrorDetails
 from ae_core import machine
 from ae_core.architecture import Architecture
 from ae_core.data.cifar10 import refuse_archive
-from ae_core.devices.kernel_device import Choice
 from ae_core.errors import InputError
 from ae_core.files import DANGLING, FILE, FOLDER, NOTHING, expanded, found_at
 
@@ -46,7 +45,11 @@ class ParameterError(InputError):
 
 
 def folder(path: str) -> str:
-    """A path, if a folder is there."""
+    """The path of an existing folder, as it was given.
+
+    Raises:
+        ValueError: no folder is there.
+    """
     _refuse_other_than(path, "an existing folder", FOLDER)
     return path
 
@@ -106,9 +109,7 @@ def _layers() -> list[str]:
 
 
 def _available_engine(engine: str) -> str:
-    from ae_core.classifying.engines import lacking  # noqa: PLC0415
-
-    if engine == "rapids" and (missing := lacking()):
+    if engine == "rapids" and (missing := machine.lacking_for_rapids()):
         raise ValueError(f"expected auto or scikit-learn, found 'rapids', which needs {missing}")
     return engine
 
@@ -163,7 +164,8 @@ Timed = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Cost = Annotated[float, Field(strict=True, gt=0, le=1e9, allow_inf_nan=False)]
 Gamma = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
 Search = Annotated[bool, Field(strict=True)]
-Device = Annotated[Choice, AfterValidator(_available_device)]
+DeviceChoice = Literal["auto", "cuda", "emulated"]
+Device = Annotated[DeviceChoice, AfterValidator(_available_device)]
 EncodingDevice = Annotated[Literal["auto", "cuda"], AfterValidator(_available_device)]
 EngineChoice = Annotated[
     Literal["auto", "rapids", "scikit-learn"], AfterValidator(_available_engine)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ae_book.making import chapters, parameters
+from ae_book.making import chapters, freshness, parameters
 from ae_core.architecture import Architecture
 from ae_core.data import cifar10, locate
 from tests.ae_book import small_book as small
@@ -22,8 +22,13 @@ SMALL = Architecture(channels=3, height=8, width=8, filters=(6, 4, 4, 6))
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Tests never see or change the user's data, and never download."""
-    os.environ["AE_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    """Tests never see or change the user's data, and never download.
+
+    Of workers that run beside each other, one compiles and makes the stand-in for all.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    together = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    os.environ["AE_CACHE_DIR"] = str(together / "cache")
     for name in (locate.DIRECTORY_VARIABLE, "AE_RECORDS_DIR", "AE_COMMAND", "AE_BOOK"):
         os.environ.pop(name, None)
 
@@ -71,6 +76,6 @@ def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: cifar10
     root = small.make(tmp_path)
     monkeypatch.setattr(chapters, "root", lambda: root)
     monkeypatch.setattr(parameters, "CHAPTERS", small.DECLARED)
-    monkeypatch.setattr(chapters, "kernels_directory", lambda: root / "kernels")
+    monkeypatch.setattr(freshness, "kernels_directory", lambda: root / "kernels")
     monkeypatch.setenv(locate.DIRECTORY_VARIABLE, str(dataset.directory))
     return root

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 from ae_core.architecture import Architecture
 from ae_core.data.cifar10 import Identity
-from ae_core.devices.device import Memory
-from ae_core.machine import Gpu
+from ae_core.machine import Gpu, Memory
 from ae_core.records import (
     BenchmarkRecord,
     Ceilings,

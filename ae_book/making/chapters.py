@@ -1,4 +1,4 @@
-"""A chapter's source, its parameters, and all that its outputs depend on.
+"""A chapter's source and its parameters.
 
 `book/NAME.ipynb` is the source: clean, reviewed, what readers open. What was executed lies in runs
 (`ae_book.making.runs`).
@@ -7,11 +7,7 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
-import sys
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -19,13 +15,10 @@ from typing import Any
 import yaml
 
 from ae_book.making import parameters
-from ae_core import checkout, machine
-from ae_core.devices.kernels import kernels_directory
+from ae_core import checkout
 from ae_core.errors import InputError
 from ae_core.parameters import ParameterError, shown
-from ae_core.records import provenance
 
-VERSIONED = (*provenance.PACKAGES, "matplotlib", "seaborn", "pandas", "papermill", "ipykernel")
 Notebook = dict[str, Any]
 
 
@@ -104,25 +97,6 @@ def defaults(chapter: str) -> dict[str, Any]:
     }
 
 
-def inputs_of(chapter: str, parameters: dict[str, Any], data: str) -> dict[str, str]:
-    """Digests of all that an execution depends on, by name, so that a difference can be named."""
-    source = read(source_path(chapter))
-    code = [(cell["source"], cell["metadata"].get("tags", [])) for cell in code_cells(source)]
-    gpu = machine.gpu()
-    return {
-        "code": _digest(json.dumps(code)),
-        "parameters": _digest(json.dumps(parameters, sort_keys=True)),
-        "package": _digest(
-            digest_files(root() / "ae_core", (".py", ".h", ".cpp"), but=("commands",)),
-            digest_files(root() / "ae_book", (".py",), but=("making", "site", "commands.py")),
-        ),
-        "kernels": digest_files(kernels_directory(), (".cu", ".cuh", ".h")),
-        "versions": _digest(sys.version, *map(_version, VERSIONED)),
-        "gpu": f"{gpu.model}, {gpu.driver}" if gpu else "none",
-        "data": data,
-    }
-
-
 def analyses(chapter: str) -> bool:
     """Whether a chapter measures nothing, and reads what the others did."""
     return bool(read(source_path(chapter))["metadata"].get("ae", {}).get("analyses"))
@@ -155,26 +129,3 @@ def read(path: Path) -> Notebook:
     for cell in notebook["cells"]:
         cell["source"] = "".join(cell["source"])
     return notebook
-
-
-def digest_files(folder: Path, suffixes: tuple[str, ...], but: tuple[str, ...] = ()) -> str:
-    """One digest over the files below `folder` with these suffixes; `but` are names right in it."""
-    wanted = (path for path in folder.rglob("*") if path.suffix in suffixes)
-    return digest_of((p for p in wanted if p.relative_to(folder).parts[0] not in but), folder)
-
-
-def digest_of(paths: Iterable[Path], folder: Path) -> str:
-    """One digest over the contents of files and their names from `folder`."""
-    named = sorted((path.relative_to(folder).as_posix(), path) for path in set(paths))
-    return _digest(*(part for name, path in named for part in (name, path.read_text("utf8"))))
-
-
-def _version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package} absent"
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ae_book.making import chapters, inside
+from ae_book.making import chapters, freshness, inside
 from ae_book.making.chapters import BookError
 from ae_book.making.runs import RECORDS, Execution, Run
 from ae_core import checkout, files, machine
@@ -34,7 +34,8 @@ IMPORTED = (
     "if n.split('.')[0] in ('ae_book', 'ae_core') and getattr(m, '__file__', None)]"
 )
 """Of a kernel: the files of the package that it has imported."""
-BEFORE = f"(__import__('matplotlib.font_manager'), __import__('ae_book'), __import__('ae_core'), {IMPORTED})[-1]"
+FIRST = ("matplotlib.font_manager", "ae_book", "ae_core")
+BEFORE = f"([*map(__import__, {FIRST})], {IMPORTED})[-1]"
 """Before the first cell: Matplotlib may have to look through the machine's fonts, and says so."""
 INSIDE = "__import__('ae_book.making.inside').making.inside"
 
@@ -194,7 +195,7 @@ def _execute_aside(
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
     notebook.metadata.pop("papermill", None)
-    written = chapters.digest_of((aside / RECORDS).glob("*.json"), aside / RECORDS)
+    written = freshness.digest_of((aside / RECORDS).glob("*.json"), aside / RECORDS)
     execution = Execution(
         provenance=facts, dataset=dataset.identity, seconds=time.perf_counter() - started
     )
@@ -242,9 +243,9 @@ def _refuse_other_package(chapter: str, imported: list[str]) -> None:
     for path in imported:
         if not Path(path).resolve().is_relative_to(inside.ROOT):
             raise BookError(
-                f"{chapter}: expected ae_core and ae_book from {inside.ROOT}, found in its kernel: {path}; "
-                f"take off its path what leads there (PYTHONPATH, sitecustomize, a .pth file, the "
-                f"chapter's own code)"
+                f"{chapter}: expected ae_core and ae_book from {inside.ROOT}, found in its kernel: "
+                f"{path}; take off its path what leads there (PYTHONPATH, sitecustomize, a .pth "
+                f"file, the chapter's own code)"
             )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ae_book.making import chapters
+from ae_book.making import chapters, freshness
 from ae_book.making.chapters import BookError, Notebook
 from ae_core import records
 from ae_core.data.cifar10 import Identity
@@ -28,8 +28,6 @@ RUN_VARIABLE = "AE_RUN"
 RECORDS = "records"
 LOCAL, PUBLISHED = "runs", "editions"
 PUBLISHED_PRESET = "full"
-KEPT = ("code", "records", "analysed")
-"""What must be as it was for a published chapter: a later package or kernel leaves it standing."""
 
 
 class Execution(Model):
@@ -130,23 +128,19 @@ class Run:
 
     def inputs(self, chapter: str, parameters: dict[str, Any], data: str) -> dict[str, str]:
         """Digests of all that an execution depends on, by name, so that a change can be named."""
-        found = chapters.inputs_of(chapter, parameters, data)
-        if chapters.analyses(chapter):
-            runs = [self] if self.published else [self, *editions()]
-            measured = [name for name in chapters.names() if not chapters.analyses(name)]
-            paths = [path for run in runs for name in measured for path in run.record_files(name)]
-            paths += (chapters.root() / "book").glob("*.yml")  # the claims
-            found["analysed"] = chapters.digest_of(paths, chapters.root())
-        return found
+        runs = [self] if self.published else [self, *editions()]
+        measured = [name for name in chapters.names() if not chapters.analyses(name)]
+        records = (path for run in runs for name in measured for path in run.record_files(name))
+        return freshness.inputs(chapter, parameters, data, records)
 
     def differences(self, chapter: str, inputs: dict[str, str]) -> list[str]:
         """What of a chapter's inputs, or of the records it wrote, is not as it was when it ran."""
         if not self.executed(chapter).exists():
             return ["everything"]
         then = self.metadata(chapter).get("made_from", {})
-        written = chapters.digest_of(self.record_files(chapter), self.path(chapter) / RECORDS)
+        written = freshness.digest_of(self.record_files(chapter), self.path(chapter) / RECORDS)
         now = {**inputs, "records": written}
-        return [n for n in now if then.get(n) != now[n] and (n in KEPT or not self.published)]
+        return freshness.differences(then, now, published=self.published)
 
     def metadata(self, chapter: str) -> dict[str, Any]:
         """What an executed copy says of itself; nothing if it can't tell."""

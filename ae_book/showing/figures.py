@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from ae_core.architecture import Architecture
-from ae_core.commands.tables import place
 from ae_core.data.cifar10 import Dataset
 from ae_core.errors import InputError
+from ae_core.measuring.tables import place
 from ae_core.numbers import count, with_unit
 from ae_core.phases import title
 from ae_core.records import BenchmarkRecord, ProfileRecord, TrainingRecord

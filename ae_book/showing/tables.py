@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from ae_core.architecture import KERNEL_SIZE, Architecture
-from ae_core.commands.tables import (
+from ae_core.measuring.tables import (
     benchmark,
     classification,
     differences,

@@ -16,6 +16,7 @@ import tomllib
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from ae_core import checkout, machine
 from ae_core.errors import InputError
@@ -29,8 +30,9 @@ REMOTE = re.compile(
     r"(?:(?:https?|ssh|git)://(?:[^@/]+@)?|[^@/:]+@)"  # a user, and a token, stay out
     r"(?P<host>[\w-]+(?:\.[\w-]+)+)(?::\d+(?=/))?[:/](?P<path>[^\s:]+?)(?:\.git)?/?"
 )
-FRONT_END = ("jupyter", "ipython", "traitlets", "nbformat")
-"""Colab has its own, older ones, and runs on them."""
+SHOWN_WITH = ("matplotlib", "seaborn", "pyyaml", "myst-nb")
+"""What chapters import of the book's packages. Others build pages, or are Colab's own front end, of
+older releases, which it runs on."""
 
 CELL = """\
 # Does something in Google Colab only: fetches the book's repository, as it was when this page was
@@ -85,7 +87,7 @@ def prepare() -> None:
     root = Path(__file__).resolve().parents[2]
     project = tomllib.loads((root / "pyproject.toml").read_text("utf8"))["project"]
     _pip("--no-deps", "--editable", str(root))  # its dependencies would replace Colab's front end
-    _pip(*needed(project["dependencies"]))
+    _pip(*needed(project))
     importlib.invalidate_caches()
     gpu = machine.gpu()  # through nvidia-ml-py, one of the dependencies
     cupy = _cupy(project["optional-dependencies"]) if gpu else []
@@ -101,16 +103,10 @@ def prepare() -> None:
     )
 
 
-def needed(dependencies: list[str]) -> list[str]:
-    """What chapters need of the project's dependencies.
-
-    Those with exact versions build pages; of them, chapters import MyST-NB for `glue`.
-    """
-    return [
-        found
-        for found in dependencies
-        if found.startswith("myst-nb") or not ("==" in found or found.startswith(FRONT_END))
-    ]
+def needed(project: dict[str, Any]) -> list[str]:
+    """What chapters need of a project's dependencies and of its extra `book`."""
+    book = project["optional-dependencies"]["book"]
+    return [*project["dependencies"], *(each for each in book if each.startswith(SHOWN_WITH))]
 
 
 def _cupy(extras: dict[str, list[str]]) -> list[str]:

@@ -70,7 +70,9 @@ def _build_one(run: Run, html: Path, place: str, tabs: Sequence[dict[str, str]])
     aside = html.with_name("sites") / run.name
     program = Path(sys.executable).with_name("jupyter-book")
     if not program.exists():
-        raise BookError(f"expected {program}, found none: pip install -e . with {sys.executable}")
+        raise BookError(
+            f"expected {program}, found none: run {sys.executable} -m pip install -e '.[book]'"
+        )
     packages = filter(None, [str(root), os.environ.get("PYTHONPATH")])
     own = {"PYTHONPATH": os.pathsep.join(packages), TABS_VARIABLE: json.dumps(tabs)}
     command = [str(program), "build", str(root), "--path-output", str(aside)]

@@ -6,7 +6,6 @@ This is the one place that chooses; everything above asks the engine.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -15,8 +14,9 @@ import numpy.typing as npt
 import psutil
 
 from ae_core import machine
-from ae_core.devices.device import Array, DeviceKind
+from ae_core.devices.device import Array
 from ae_core.errors import InputError
+from ae_core.machine import DeviceKind
 
 EngineName = Literal["rapids", "scikit-learn"]
 Block = tuple[npt.NDArray[Any], npt.NDArray[Any], Array]
@@ -74,19 +74,10 @@ def open_engine(choice: str = "auto") -> Engine:
         raise InputError(
             f"engine: expected auto, {' or '.join(get_args(EngineName))}, found {choice!r}"
         )
-    missing = "" if choice == "scikit-learn" else lacking()
+    missing = "" if choice == "scikit-learn" else machine.lacking_for_rapids()
     if choice == "rapids" and missing:
         raise InputError(f"engine: rapids needs {missing}")
     return ScikitLearn() if choice == "scikit-learn" or missing else Rapids()
-
-
-def lacking() -> str:
-    """What this machine lacks for RAPIDS, and what to do; empty if nothing."""
-    if not machine.gpu():
-        return "an NVIDIA GPU, found none; use scikit-learn"
-    if not all(find_spec(name) for name in ("cuml", "cudf")):
-        return "cuML and cuDF: pip install 'ae-core[rapids]'"
-    return ""
 
 
 class ScikitLearn:

@@ -82,7 +82,7 @@ def classify(
 ) -> None:
     """Classify images from their features: a scaler, an RBF classifier, and its test accuracy."""
     from ae_core.classifying import classification  # noqa: PLC0415
-    from ae_core.commands import tables  # noqa: PLC0415
+    from ae_core.measuring import tables  # noqa: PLC0415
 
     settings = ClassifierSettings(classifier=classifier, C=cost, gamma=gamma)
     target = writable(out or records_directory() / f"classification_{classifier}.json")

@@ -67,9 +67,8 @@ def kernel(
     the roofline; on the emulator there are no times. Exits with 1 if a result is beyond its
     tolerance.
     """
-    from ae_core.commands import tables  # noqa: PLC0415
     from ae_core.devices.emulated import EmulatedDevice  # noqa: PLC0415
-    from ae_core.measuring import alone  # noqa: PLC0415
+    from ae_core.measuring import alone, tables  # noqa: PLC0415
 
     if compile_only:
         target = architecture or phases.named(phase).requires or "sm_90"

@@ -33,8 +33,7 @@ def profile(
 
     On the emulator a small network is profiled, and only the counts mean something.
     """
-    from ae_core.commands import tables  # noqa: PLC0415
-    from ae_core.measuring import profiling  # noqa: PLC0415
+    from ae_core.measuring import profiling, tables  # noqa: PLC0415
 
     target = writable(out or records_directory() / f"profile_{phase}.json")
     record = profiling.profile_operations(
@@ -70,8 +69,7 @@ def bench(
 
     `cpu` selects both CPU phases; `all` selects CUDA phases only where there is a GPU.
     """
-    from ae_core.commands import tables  # noqa: PLC0415
-    from ae_core.measuring import benchmark  # noqa: PLC0415
+    from ae_core.measuring import benchmark, tables  # noqa: PLC0415
 
     names = ["cpu", "cpu-parallel"] if phase == "cpu" else selected(phase)
     if phase == "all":

@@ -32,8 +32,7 @@ def verify(
     Each phase runs twice and must come to the same bits. On the emulator a small network does.
     Prints the differences of every tensor; exits with 1 if one is beyond its tolerance.
     """
-    from ae_core.commands import tables  # noqa: PLC0415
-    from ae_core.measuring import verification  # noqa: PLC0415
+    from ae_core.measuring import tables, verification  # noqa: PLC0415
 
     names, passed = selected(phase), True
     folder = out or records_directory()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ae_core.devices.device import Array, DeviceKind, Host, Mark, Memory
+from ae_core.devices.device import Array, Host, Mark
 from ae_core.devices.kernel_device import Argument, Dimensions, Event, Stream, check_copy
 from ae_core.devices.kernels import (
     DeviceError,
@@ -22,6 +22,7 @@ from ae_core.devices.kernels import (
 )
 from ae_core.devices.nvrtc import options, unit
 from ae_core.devices.signature import SIZES, Signature, checked_dtype, read, sized, structs
+from ae_core.machine import DeviceKind, Memory
 
 OLDEST = 75
 """Compute capability 7.5 (Turing, T4): the oldest that current CUDA compiles for."""

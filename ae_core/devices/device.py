@@ -6,32 +6,18 @@ import resource
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import psutil
 
-from ae_core.machine import cpu_model
+from ae_core.machine import DeviceKind, Memory, cpu_model
 
 Array = Any
 """A device's own array: `numpy.ndarray` on the host, `cupy.ndarray` on a GPU."""
-DeviceKind = Literal["cpu", "gpu", "emulator"]
 Mark = Any
 """A point in a device's queue of work."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes held; None where a device has no memory of its own."""
-
-    host: int
-    """The process's peak."""
-    device: int | None
-    """The device's peak."""
-    device_in_use: int | None = None
-    """On the device, at the end."""
 
 
 class Device(Protocol):

@@ -22,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ae_core.devices import native
-from ae_core.devices.device import Array, DeviceKind, Host, Mark, Memory
+from ae_core.devices.device import Array, Host, Mark
 from ae_core.devices.kernel_device import Argument, Dimensions, check_copy
 from ae_core.devices.kernels import DeviceError, KernelSource, kernels_directory
 from ae_core.devices.native import Kernel
 from ae_core.devices.signature import checked_dtype
-from ae_core.machine import cpu_model
+from ae_core.machine import DeviceKind, Memory, cpu_model
 
 WARP_ORDERS = ("forward", "reverse", "random")
 UNWRITTEN = 0xA5

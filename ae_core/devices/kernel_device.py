@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ae_core import machine
 from ae_core.devices.device import Array, Device
 from ae_core.devices.kernels import DeviceError, KernelSource
+from ae_core.parameters import DeviceChoice
 
-Choice = Literal["auto", "cuda", "emulated"]
 Kernel = Any
 Stream = Any
 Event = Any
@@ -125,10 +125,10 @@ def open_device(choice: str = "auto", kernels: Path | None = None) -> KernelDevi
         DeviceError: it is not there, or can't be used; says what to do.
     """
     card = re.fullmatch(r"cuda(?::(\d+))?", choice)
-    if not card and choice not in get_args(Choice):
+    if not card and choice not in get_args(DeviceChoice):
         raise DeviceError(
-            f"device: expected one of {', '.join(get_args(Choice))}, or cuda:1 for the second GPU, "
-            f"found {choice!r}"
+            f"device: expected one of {', '.join(get_args(DeviceChoice))}, or cuda:1 for the "
+            f"second GPU, found {choice!r}"
         )
     if card or (choice == "auto" and machine.gpu()):
         from ae_core.devices.cuda import CudaDevice  # noqa: PLC0415

@@ -23,8 +23,8 @@ from pydantic import (
 from ae_core import files
 from ae_core.architecture import Architecture
 from ae_core.data.cifar10 import Identity
-from ae_core.devices.device import DeviceKind, Memory
 from ae_core.errors import InputError
+from ae_core.machine import DeviceKind, Memory
 from ae_core.parameters import (
     BatchSize,
     Cost,

@@ -38,7 +38,11 @@ DECLARATION = f"""
 CHAPTERS |= {{"a": A, "b": B}}
 """
 PARAMETERS = "times: int = 2  # how often\nname: str = 'x'  # who"
-BODY = "print(name * times)"
+BODY = """
+if not times:  # reached by its text; what runs is this process's package, which has no such module
+    import ae_core.package
+print(name * times)
+"""
 
 
 def quick() -> runs.Run:

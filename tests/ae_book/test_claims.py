@@ -24,7 +24,7 @@ from ae_book.report.quantities import QUANTITIES
 from ae_book.showing import figures
 from ae_core.architecture import MINI, Architecture
 from ae_core.data.cifar10 import CLASSES, Identity
-from ae_core.devices.device import Memory
+from ae_core.machine import Memory
 from ae_core.records import (
     BenchmarkRecord,
     Ceilings,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 import types
-from importlib.metadata import PackageNotFoundError
+from importlib.metadata import PackageNotFoundError, packages_distributions
 from pathlib import Path
 
 import pytest
 
+from ae_book.making import chapters, freshness
 from ae_book.site import colab
 from ae_core import machine
 from ae_core.errors import InputError
@@ -76,6 +79,8 @@ def run_cell(tmp_path: Path, origin: Path, commit: str, before: str) -> subproce
     )  # fmt: skip
 
 
+ON_A_GPU = {"cupy", "cupyx", "cudf", "cuml", "torch", "cuda"}
+"""Optional: chapters do without."""
 IN_COLAB = "import sys; sys.modules['google.colab'] = sys\n"
 
 
@@ -145,10 +150,24 @@ def test_without_a_gpu_it_says_how_to_get_one(pip, monkeypatch, capsys):
     colab.prepare()
     editable, dependencies = pip
     assert editable == ["--no-deps", "--editable", str(ROOT)]
-    assert "numba>=0.61" in dependencies and "myst-nb==1.4.0" in dependencies
-    assert not [d for d in dependencies if d.startswith(("sphinx", "jupyter", "ipython"))]
+    assert {"numba>=0.61", "seaborn>=0.13", "myst-nb==1.4.0"} <= set(dependencies)
+    assert not [d for d in dependencies if d.startswith(("sphinx", "jupyter", "ipython", "pypdf"))]
     assert Path.cwd() == ROOT / "book"
     assert "Change runtime type" in capsys.readouterr().out
+
+
+def test_what_chapters_import_is_installed_or_is_the_front_ends_own():
+    """Found in the text of the chapters and of all that they reach."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {re.split(r"[<>=]", each)[0] for each in colab.needed(project)}
+    imported = {name for c in chapters.names() for name in freshness.reach(c).libraries}
+    where = packages_distributions()
+    found = {d.lower() for name in imported - ON_A_GPU for d in where[name]}
+    found = {name.replace("_", "-") for name in found}
+    assert found - {name.lower().replace("_", "-") for name in wanted} == {
+        *("ipython",),  # the front end
+        *("cycler", "pydantic-core"),  # come with Matplotlib and Pydantic
+    }
 
 
 @pytest.mark.parametrize(

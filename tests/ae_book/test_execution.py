@@ -202,7 +202,7 @@ def test_what_a_library_warns_of_is_told_and_not_published(
         "import warnings; warnings.warn('careful')",
         "import logging; logging.warning('careful')",
         "import logging; logging.getLogger('mine').warning('careful')",
-        f"import warnings; warnings.warn_explicit('careful', UserWarning, {execution.__file__!r}, 7)",
+        f"import warnings; warnings.warn_explicit('careful', UserWarning, {inside.__file__!r}, 7)",
         "import sys; print('careful', file=sys.stderr)",
     ],
 )

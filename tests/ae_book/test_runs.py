@@ -10,9 +10,9 @@ import nbformat
 import pytest
 
 from ae_book.analysis import headline
-from ae_book.making import execution, runs, status
+from ae_book.making import execution, runs
 from ae_book.making.chapters import BookError
-from ae_book.site import html
+from ae_book.site import html, status
 from ae_core import machine
 from tests.ae_book.small_book import DECLARATION, PARAMETERS, git, quick, write_chapter
 from tests.conftest import ROOT
@@ -20,6 +20,9 @@ from tests.conftest import ROOT
 RECORDING = """
 import os, pathlib
 pathlib.Path(os.environ["AE_RECORDS_DIR"], "r.json").write_text(str(times))
+if not times:  # reached by its text
+    import ae_core.package
+    print("k.cu")
 """
 COUNTING = """
 from ae_book.making import runs
@@ -70,11 +73,14 @@ def test_an_edition_is_executed_once_under_the_full_preset_and_goes_on_where_it_
 
 
 def test_a_later_package_kernel_or_parameter_leaves_an_edition_standing(edition, small_book):
+    then = edition.metadata("a")["made_from"]
     (small_book / "ae_core" / "package.py").write_text("x = 2\n")
     (small_book / "kernels" / "k.cu").write_text("// 2\n")
     (small_book / "book/presets/full.yml").write_text("a:\n  times: 9\n")
     write_chapter(small_book, "a", PARAMETERS, RECORDING, prose="# Other words")
     assert "Other words" in edition.with_outputs("a")["cells"][0]["source"]
+    now = edition.inputs("a", {"times": 9}, then["data"])
+    assert [n for n in now if now[n] != then[n]] == ["parameters", "package", "kernels"]
 
 
 def test_other_code_makes_an_edition_stale_and_the_message_says_how_to_refresh_it(

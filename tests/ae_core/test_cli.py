@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -55,7 +54,10 @@ def test_the_command_line_is_a_program():
     done = spawned("data", "info", "--data", "/nowhere")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: --data: expected an existing folder, found nothing: '/nowhere'\n"
-    done = spawned()
+
+
+def test_without_a_command_its_help_is_shown():
+    done = run()
     assert done.returncode == 2
     assert "Commands" in done.stdout and done.stderr == ""
 
@@ -159,7 +161,8 @@ def test_images_are_classified_from_files_of_features(
 
 
 def test_verify_passes_and_says_so(on_data, tmp_path):
-    done = run("verify", "--images", "1", "--steps", "1", *on_data, "--out", str(tmp_path))
+    """All phases; each in more depth is the matter of other tests."""
+    done = run("verify", "--images", "1", "--steps", "0", *on_data, "--out", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip().splitlines()[-1] == "passed"
     assert "gradient of conv5.biases" in done.stdout
@@ -317,7 +320,7 @@ def test_a_record_never_takes_the_place_of_another_file(weights, tmp_path, monke
 
 
 @pytest.mark.parametrize("command", ["train", "features"])
-def test_a_full_disk_ends_in_one_line(weights, on_data, tmp_path, command):
+def test_a_full_disk_ends_in_one_line(weights, on_data, tmp_path, full_at, command):
     folder = tmp_path / "full"
     name = "w.safetensors" if command == "train" else "train.parquet"
     arguments = {
@@ -326,10 +329,8 @@ def test_a_full_disk_ends_in_one_line(weights, on_data, tmp_path, command):
         "features": [weights, str(folder), "--images", "100", "--test-images", "10"],
     }  # fmt: skip
 
-    def limit() -> None:  # compiled loops, which are kept, are smaller
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-
-    done = spawned(command, *arguments[command], *on_data, preexec_fn=limit)
+    with full_at(1_000_000):  # compiled loops, which are kept, are smaller
+        done = run(command, *arguments[command], *on_data)
     told = f"error: {folder / name}: can't be written: File too large: make room there"
     assert done.returncode == 1
     assert done.stderr.startswith(told) and len(done.stderr.splitlines()) == 1

@@ -12,7 +12,7 @@ import pytest
 
 from ae_core import machine, phases
 from ae_core.autoencoder import Autoencoder
-from ae_core.classifying import engines, feature_files
+from ae_core.classifying import feature_files
 from ae_core.classifying.classification import classify
 from ae_core.classifying.controls import latent, pooled, raw_pixels
 from ae_core.classifying.engines import Rapids, ScikitLearn, open_engine
@@ -35,7 +35,7 @@ def pretend(monkeypatch):
 
     def pretend(card, installed):
         monkeypatch.setattr(machine, "gpu", lambda: card)
-        monkeypatch.setattr(engines, "find_spec", lambda name: name if name in installed else None)
+        monkeypatch.setattr(machine, "find_spec", lambda name: name if name in installed else None)
         for name in ("cupy", *RAPIDS):
             monkeypatch.setitem(sys.modules, name, ModuleType(name))
 

@@ -4,7 +4,8 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from ae_book.analysis import headline
-from ae_book.making import runs, status
+from ae_book.making import runs
+from ae_book.site import status
 from ae_core.errors import InputError
 
 

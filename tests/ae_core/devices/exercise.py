@@ -6,7 +6,8 @@ On the emulator (the sanitizer's library must be preloaded, so not within pytest
 
 On a GPU, under NVIDIA's:
 
-    compute-sanitizer --tool racecheck python -m tests.ae_core.devices.exercise cuda kernels - gpu-v1 gpu-v2
+    compute-sanitizer --tool racecheck \\
+        python -m tests.ae_core.devices.exercise cuda kernels - gpu-v1 gpu-v2
 """
 
 from __future__ import annotations

@@ -60,9 +60,8 @@ def test_memory_is_counted_and_starts_as_nan():
     assert (device.memory().device_in_use, device.memory().device) == (400, 420)
 
 
-def test_a_library_is_built_once_and_again_when_a_header_changes(folder, monkeypatch):
+def test_a_library_is_built_once_and_again_when_a_header_changes(folder, cache, monkeypatch):
     def libraries() -> set[str]:
-        cache = Path(os.environ["AE_CACHE_DIR"]) / "emulator"
         return {path.name for path in cache.glob("bias_batched-*.so")}
 
     source = KernelSource("bias_batched.cu", ("bias_add",))

@@ -12,6 +12,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from ae_core import machine
+from ae_core.devices.cuda import CudaDevice
 from ae_core.devices.emulated import WARP_ORDERS, EmulatedDevice
 from ae_core.devices.kernels import DeviceError, KernelSource, kernels_directory
 from ae_core.devices.tensor_map import tensor_map
@@ -19,6 +21,8 @@ from ae_core.devices.tensor_map import tensor_map
 KERNELS = Path(__file__).parent / "kernels"
 BF16 = np.dtype(ml_dtypes.bfloat16)
 STAGES, DEPTH = 3, 64
+PLACES = [*WARP_ORDERS, *(["cuda"] if machine.gpu() else [])]
+"""The emulator in its orders, and a Hopper card where there is one."""
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +34,35 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+class Card(CudaDevice):
+    """A GPU that takes host arrays as well: what it computes is in them when it is done."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.copies = {}
+
+    def address(self, array):
+        if isinstance(array, np.ndarray):
+            if id(array) not in self.copies:
+                self.copies[id(array)] = (array, self.empty(array.shape, array.dtype))
+                self.upload(*self.copies[id(array)])
+            _, array = self.copies[id(array)]
+        return super().address(array)
+
+    def synchronize(self):
+        super().synchronize()
+        for host, copy in self.copies.values():
+            host[...] = self.download(copy)
+
+
+def at(place, folder):
+    return Card(folder) if place == "cuda" else EmulatedDevice(folder, place)
+
+
 def launch(device, file, kernel, grid, block, args, shared_bytes=0):
     """Arrays are passed by address: they may be bf16."""
-    loaded = device.load(KernelSource(file, (kernel,)))[kernel]
+    architecture = "90a" if file.startswith("hopper") else None
+    loaded = device.load(KernelSource(file, (kernel,), architecture))[kernel]
     passed = [device.address(a) if isinstance(a, np.ndarray) else a for a in args]
     device.launch(
         loaded, (*grid, *(1,) * (3 - len(grid))), (block, 1, 1), passed, None, shared_bytes
@@ -59,35 +89,36 @@ def placed(values, dtype=np.float32):
 # bf16
 
 
-def round_on(folder, kernel, values, dtype, count):
-    device = EmulatedDevice(folder)
+def round_on(device, kernel, values, dtype, count):
     y = aligned(len(values), dtype, 0)
     launch(device, "numbers.cu", kernel, (-(-count // 256),), 256, (placed(values), y, count))
     return y
 
 
-def test_every_bf16_widens_and_rounds_to_itself(folder):
+@pytest.mark.parametrize("place", PLACES[::3])
+def test_every_bf16_widens_and_rounds_to_itself(place, folder):
     every = np.arange(65536, dtype=np.uint16).view(BF16)
-    device = EmulatedDevice(folder)
+    device = at(place, folder)
     wide = aligned(65536)
     launch(device, "numbers.cu", "widen", (256,), 256, (every, wide, 65536))
     np.testing.assert_array_equal(wide, every.astype(np.float32))
-    again = round_on(folder, "round_to_bf16", wide, BF16, 65536)
+    again = round_on(device, "round_to_bf16", wide, BF16, 65536)
     np.testing.assert_array_equal(again.astype(np.float32), every.astype(np.float32))
     nan = np.isnan(wide)
     np.testing.assert_array_equal(again.view(np.uint16)[~nan], np.arange(65536)[~nan])
     assert (again.view(np.uint16)[nan] == 0x7FFF).all() and nan.sum() == 254
 
 
+@pytest.mark.parametrize("place", PLACES[::3])
 @pytest.mark.parametrize("kernel", ["round_to_bf16", "round_pairs"])
-def test_floats_round_to_the_nearest_bf16_and_ties_to_even(folder, random, kernel):
+def test_floats_round_to_the_nearest_bf16_and_ties_to_even(place, folder, random, kernel):
     bits = random.integers(0, 2**32, 1 << 16, dtype=np.uint32)
     bits[: 1 << 14] = bits[: 1 << 14] & 0xFFFF0000 | 0x8000  # ties
     bits[1 << 14 : 1 << 15] |= 0x7FFF  # just below or above
     bits[:8] = [0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0x7F800001, 0xFFFFFFFF, 0, 0x80000000, 1]
     values = bits.view(np.float32)
     count = len(values) // (2 if kernel == "round_pairs" else 1)
-    rounded = round_on(folder, kernel, values, BF16, count).astype(np.float32)
+    rounded = round_on(at(place, folder), kernel, values, BF16, count).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         expected = values.astype(BF16).astype(np.float32)
     np.testing.assert_array_equal(rounded, expected)
@@ -103,9 +134,9 @@ def reversed_blocks(device, blocks=3, threads=64, shared_bytes=256):
     return y, x.reshape(blocks, threads)[:, ::-1]
 
 
-@pytest.mark.parametrize("order", WARP_ORDERS)
-def test_dynamic_shared_memory_is_the_blocks_own(folder, order):
-    np.testing.assert_array_equal(*reversed_blocks(EmulatedDevice(folder, order)))
+@pytest.mark.parametrize("place", PLACES)
+def test_dynamic_shared_memory_is_the_blocks_own(folder, place):
+    np.testing.assert_array_equal(*reversed_blocks(at(place, folder)))
 
 
 def test_more_dynamic_shared_memory_than_a_block_can_have_is_refused(folder):
@@ -228,10 +259,10 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize("order", WARP_ORDERS)
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("compute", RIGHT)
-def test_it_is_right_in_every_order(compute, order, folder, random):
-    found, expected, tolerance = compute(EmulatedDevice(folder, order), random)
+def test_it_is_right_in_every_order_and_on_a_card(compute, place, folder, random):
+    found, expected, tolerance = compute(at(place, folder), random)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
@@ -239,16 +270,16 @@ def test_it_is_right_in_every_order(compute, order, folder, random):
     ("n", "transposed_a", "transposed_b"),
     [(8, False, False), (256, False, False), (256, False, True), (64, True, False)],
 )
-def test_wgmma_has_many_shapes(n, transposed_a, transposed_b, folder, random):
-    found, expected, tolerance = hopper(
-        EmulatedDevice(folder), random, n, transposed_a, transposed_b
-    )
+@pytest.mark.parametrize("place", PLACES[::3])
+def test_wgmma_has_many_shapes(place, n, transposed_a, transposed_b, folder, random):
+    found, expected, tolerance = hopper(at(place, folder), random, n, transposed_a, transposed_b)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("place", PLACES[::3])
 @pytest.mark.parametrize("swizzle", [0, 32, 64, 128])
-def test_operands_lie_in_shared_memory_as_every_swizzle_has_them(swizzle, folder, random):
-    found, expected, tolerance = small(EmulatedDevice(folder), random, swizzle)
+def test_operands_lie_in_shared_memory_as_every_swizzle_has_them(swizzle, place, folder, random):
+    found, expected, tolerance = small(at(place, folder), random, swizzle)
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
@@ -444,13 +475,14 @@ def test_a_planted_fault_is_found(fault, folder, tmp_path):
 # Tensor maps
 
 
+@pytest.mark.parametrize("place", PLACES[::3])
 @pytest.mark.parametrize("swizzle", [0, 32, 64, 128])
-def test_a_box_lies_as_its_swizzle_says_with_zeros_outside(swizzle, folder, random):
+def test_a_box_lies_as_its_swizzle_says_with_zeros_outside(swizzle, place, folder, random):
     x = placed(random.standard_normal((20, 40)))
     columns = (swizzle or 64) // 4
     box = aligned((16, columns))
     args = (
-        tensor_map(device := EmulatedDevice(folder), x, (16, columns), swizzle),
+        tensor_map(device := at(place, folder), x, (16, columns), swizzle),
         box,
         box.nbytes,
     )

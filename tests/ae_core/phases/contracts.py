@@ -155,7 +155,7 @@ def sgd(subject: Subject, size: int, seed: int) -> None:
 
 
 def feeding(subject: Subject, n: int, c: int, h: int, w: int, seed: int) -> None:
-    """Images come in the order, to the bit what NumPy makes of them; losses go where they belong."""
+    """Images come in the order, to the bit as NumPy makes them; losses go where they belong."""
     generator, operations = np.random.default_rng(seed), subject.operations
     counts = generator.integers(0, 256, (n + 2, c, h, w), np.uint8)
     order = generator.permutation(n + 2)
@@ -182,7 +182,7 @@ def feeding(subject: Subject, n: int, c: int, h: int, w: int, seed: int) -> None
 SHAPES = [
     (1, 1, 1, 1, 1),
     (3, 1, 2, 5, 7),
-    (2, 5, 3, 19, 18),
+    (2, 3, 2, 19, 18),
     (1, 18, 2, 8, 8),
     (1, 2, 17, 8, 8),
     (1, 2, 3, 33, 9),

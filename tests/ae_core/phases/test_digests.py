@@ -1,8 +1,8 @@
 """Every phase trains to the bits that it trained to before it was a plan.
 
 `digests.json` was recorded with the code before the seam: digest of the parameters, loss of each
-epoch, error on test images. A phase that is changed on purpose is recorded anew, and the commit says
-why.
+epoch, error on test images. A phase that is changed on purpose is recorded anew, and the commit
+says why.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables that commands print, as data frames made from records."""
+"""What was measured as tables: data frames made from records, which commands and the book show."""
 
 from __future__ import annotations
 
