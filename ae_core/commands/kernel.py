@@ -18,7 +18,6 @@ from ae_core.parameters import (
     LayerName,
     Network,
     Operation,
-    Seed,
     Steps,
     WarpOrder,
 )
@@ -45,7 +44,6 @@ def kernel(
         typer.Option(help="Whose shapes (default: book; on the emulator mini, the same in small)."),
     ] = None,
     repeats: Annotated[Steps, typer.Option(help="Times to take.")] = 100,
-    seed: Annotated[Seed, typer.Option(help="Of the random numbers that it works on.")] = 0,
     device: DeviceOption = "auto",
     order: Annotated[
         WarpOrder | None, typer.Option(help="Of warps, on the emulator (default: forward).")
@@ -94,7 +92,6 @@ def kernel(
         architecture=NETWORKS[network] if network else None,
         device=cast(KernelDevice, opened),
         repeats=repeats,
-        seed=seed,
     )
     images = f"{found.batch_size} image{'s' * (found.batch_size > 1)}"
     parameters = f"a network of {count(found.architecture.parameter_count)} parameters"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -116,27 +116,17 @@ def measure_alone(
             f"layer: expected one with {operation}, {', '.join(layers_with(operation))}, "
             f"found {layer}"
         )
-    of_reference = "cpu" if phase == "cpu-parallel" else "cpu-parallel"
-    where = cast(KernelDevice, opened)
+    loops, where = "cpu" if phase == "cpu-parallel" else "cpu-parallel", cast(KernelDevice, opened)
     if phases.named(phase).layered:
-        found = on_random_arrays(
-            phases.operations(phase, where), architecture, name, batch_size, seed=seed
-        )
-        expected = on_random_arrays(
-            phases.operations(of_reference),
-            architecture,
-            name,
-            batch_size,
-            dtype=np.float64,
-            seed=seed,
-        )
-        step = found.step
-        differences = _compared(phase, found, expected, opened)
+        what = (architecture, name, batch_size)
+        found = on_random_arrays(phases.operations(phase, where), *what, seed=seed)
+        exact = on_random_arrays(phases.operations(loops), *what, dtype=np.float64, seed=seed)
+        step, differences = found.step, _compared(phase, found, exact, opened)
     else:
         plan = phases.create(phase, architecture, batch_size, where)
+        reference = phases.create(loops, architecture, batch_size, dtype=np.float64)
         step = step_that_does(plan, name)
-        exact = phases.create(of_reference, architecture, batch_size, dtype=np.float64)
-        differences = _compared_in_plan(plan, exact, step, seed)
+        differences = _compared_in_plan(plan, reference, step, seed)
     timed, held = None, True
     if opened.kind != "emulator":
         (timed,), held = time_entries([step], opened, repeats=repeats)
@@ -146,7 +136,7 @@ def measure_alone(
         device=opened,
         architecture=architecture,
         batch_size=batch_size,
-        reference=f"{phases.title(of_reference)}, in float64",
+        reference=f"{phases.title(loops)}, in float64",
         differences=tuple(differences),
         time=timed,
         includes_launches=not held,
@@ -283,26 +273,23 @@ def _compared(phase: str, found: OnArrays, expected: OnArrays, device: Device) -
     ]
 
 
-def _compared_in_plan(plan: Plan, exact: Plan, step: Step, seed: int) -> list[Difference]:
-    """What a whole training step leaves of a step's results, in a plan and in its reference."""
-    images = np.random.default_rng(seed).random(
-        (plan.batch_size, *plan.architecture.layers[0].output), np.float32
-    )
-    found, expected = Autoencoder(plan, seed=seed), Autoencoder(exact, seed=seed)
-    found.poison()
-    for autoencoder in (found, expected):
+def _compared_in_plan(plan: Plan, reference: Plan, step: Step, seed: int) -> list[Difference]:
+    """What a whole training step leaves of one step's results, in a plan and in its reference."""
+    image = plan.architecture.layers[0].output
+    images = np.random.default_rng(seed).random((plan.batch_size, *image), np.float32)
+    for each in (plan, reference):
+        autoencoder = Autoencoder(each, seed=seed)
+        autoencoder.poison()
         autoencoder.gradients(images)
         autoencoder.learning_rate = LEARNING_RATE
-        if "update.sgd" in step.operations:
-            for update in autoencoder.plan.update:
-                update.run()
+        for update in each.update:
+            update.run()
     differences = {}
     for name in step.operations:
-        if quantity := _kept(plan, name):
+        if kept := _kept(plan, name):
+            quantity, read = kept
             tolerance = _tolerance(plan.name, name.rpartition(".")[2])
-            differences[quantity] = difference(
-                quantity, _read(plan, quantity), _read(exact, quantity), tolerance
-            )
+            differences[quantity] = difference(quantity, read(plan), read(reference), tolerance)
     if not differences:
         raise InputError(
             f"{step.name}: can't be checked alone: {plan.name} keeps nothing of what it computes"
@@ -310,30 +297,24 @@ def _compared_in_plan(plan: Plan, exact: Plan, step: Step, seed: int) -> list[Di
     return list(differences.values())
 
 
-def _kept(plan: Plan, name: str) -> str | None:
-    """The quantity in which an operation's result can be seen after a training step, if any."""
+def _kept(plan: Plan, name: str) -> tuple[str, Callable[[Plan], npt.NDArray[Any]]] | None:
+    """Where an operation's result can be seen after a training step, if anywhere, and how."""
     layer, _, operation = name.partition(".")
     if operation == "sgd":
-        return "parameters"
+        return "parameters", lambda of: of.device.download(of.parameters)
     if operation == "mse":
-        return "loss of each image"
+        return "loss of each image", lambda of: of.device.download(of.loss)
     if operation.endswith("_forward"):
-        return None if layer in plan.not_materialised else f"output of {layer}"
-    if operation in ("conv2d_weight_gradient", "bias_gradient"):
-        tensor = "weights" if "weight" in operation else "biases"
-        return f"gradient of {layer}.{tensor}"
-    # A gradient of activations is not kept: the convolution before it has it in its weights'.
-    names = _layers(plan.architecture)
-    before = [each for each in names[: names.index(layer)] if each.startswith("conv")]
-    return f"gradient of {before[-1]}.weights"
-
-
-def _read(plan: Plan, quantity: str) -> npt.NDArray[Any]:
-    download, what = plan.device.download, quantity.rsplit(maxsplit=1)[-1]
-    if quantity == "parameters":
-        return download(plan.parameters)
-    if quantity.startswith("loss"):
-        return download(plan.loss[: plan.batch_size])
-    if quantity.startswith("output"):
-        return plan.activation(what)
-    return cast("npt.NDArray[Any]", plan.architecture.views(download(plan.gradients))[what])
+        seen = layer not in plan.not_materialised
+        return (f"output of {layer}", lambda of: of.activation(layer)) if seen else None
+    if operation == "bias_gradient":
+        tensor = f"{layer}.biases"
+    elif operation == "conv2d_weight_gradient":
+        tensor = f"{layer}.weights"
+    else:  # a gradient of activations, which the convolution before it has in its weights'
+        names = _layers(plan.architecture)
+        tensor = [f"{n}.weights" for n in names[: names.index(layer)] if n.startswith("conv")][-1]
+    return (
+        f"gradient of {tensor}",
+        lambda of: of.architecture.views(of.device.download(of.gradients))[tensor],
+    )
