@@ -20,6 +20,8 @@ from ae_core.records import (
 from ae_core.records.provenance import Provenance
 
 CPU, CARD, EMULATOR = "Some CPU", "Some GPU", "emulator on Some CPU"
+KINDS = {CARD: "gpu", EMULATOR: "emulator"}
+"""Of devices; all others are processors."""
 
 
 def provenance(gpu: str | None = CARD, cpu: str = CPU, cores: int = 4) -> Provenance:
@@ -42,7 +44,14 @@ def common(device: str, facts: Provenance | None) -> dict:
     facts = facts or provenance()
     memory = Memory(300 * 2**20, 20 * 2**20 if device == CARD else None)
     data = Identity("synthetic", "drawn shapes", "0")
-    return {"provenance": facts, "dataset": data, "device": device, "memory": memory}
+    kind = KINDS.get(device, "cpu")
+    return {
+        "provenance": facts,
+        "dataset": data,
+        "device": device,
+        "device_kind": kind,
+        "memory": memory,
+    }
 
 
 def step(name: str, seconds: float, device: str = CARD, threads: int = 1, n: int = 100, **changes):
@@ -50,6 +59,8 @@ def step(name: str, seconds: float, device: str = CARD, threads: int = 1, n: int
     return StepTime(
         name=name,
         device=device,
+        device_kind=KINDS.get(device, "cpu"),
+        gpus=int(device == CARD),
         threads=threads,
         batch_size=1,
         n=n,
@@ -64,6 +75,11 @@ def benchmark(*steps: StepTime, facts: Provenance | None = None) -> BenchmarkRec
     return BenchmarkRecord(
         **common(steps[-1].device, facts), architecture=Architecture(), seed=0, steps=steps
     )
+
+
+def threads_of(phase: str) -> int:
+    """Of the CPU."""
+    return 4 if phase == "cpu-parallel" else 1
 
 
 def training(
@@ -84,28 +100,30 @@ def training(
         settings=TrainingSettings(phase=phase, images=images, epochs=len(seconds), **settings),
         epochs=tuple(epochs),
         test=None,
-        threads=1 if device == CARD else 4,
+        gpus=int(device == CARD),
+        threads=threads_of(phase),
         parameters_digest="0",
     )
 
 
 def profile(
-    phase: str, seconds: float, device: str = CARD, facts: Provenance | None = None
+    phase: str, seconds: float, device: str = CARD, facts: Provenance | None = None, **changes
 ) -> ProfileRecord:
     """Two convolutions and a ReLU, a quarter of the step each: the last quarter is gaps.
 
     Under the ceilings of 1 TFLOP/s and 1 TB/s one convolution is bound by arithmetic, to 1 ms, the
-    other by memory, to 3 ms.
+    other by memory, to 3 ms. `changes` are of the step's fields.
     """
-    kinds = [
-        ("conv2d_forward", 10**9, 10**6),
-        ("conv2d_weight_gradient", 10**9, 3 * 10**9),
-        ("relu_forward", 10**6, 10**6),
+    entries = [
+        ("conv1.conv2d_forward", "convolution", 10**9, 10**6),
+        ("conv1.conv2d_weight_gradient", "convolution", 10**9, 3 * 10**9),
+        ("relu1.relu_forward", "elementwise", 10**6, 10**6),
     ]
     operations = [
         OperationTime(
-            layer="conv1",
-            operation=kind,
+            name=name,
+            kind=kind,
+            operations=(name,),
             n=5,
             median=seconds / 4,
             low=seconds / 4,
@@ -114,14 +132,14 @@ def profile(
             bytes=count,
             launches=2,
         )
-        for kind, flops, count in kinds
+        for name, kind, flops, count in entries
     ]
     return ProfileRecord(
         **common(device, facts),
         phase=phase,
         architecture=Architecture(),
         seed=0,
-        step=step(phase, seconds, device, 1 if device == CARD else 4, n=5),
+        step=step(phase, seconds, device, threads_of(phase), n=5, **changes),
         operations=tuple(operations),
         ceilings=Ceilings(flops=1e12, bandwidth=1e12) if device == CARD else None,
     )
@@ -135,12 +153,12 @@ def gpu_run() -> dict:
         step("gpu-basic", 1.6, n=30),
         step("gpu-basic-filter", 0.2),
         step("gpu-v1", 0.02),
-        step("gpu-v1, graph", 0.016),
+        step("gpu-v1", 0.016, graph=True),
         step("gpu-v2", 0.01),
-        step("gpu-v2, graph", 0.004, n=50_000),
+        step("gpu-v2", 0.004, n=50_000, graph=True),
         step("PyTorch", 0.05, CPU, 4, peer=True),
         step("PyTorch", 0.04, peer=True),
-        step("PyTorch, graph", 0.008, peer=True),
+        step("PyTorch", 0.008, graph=True, peer=True),
     ]
     return {
         "cpu_benchmark": benchmark(step("cpu", 9.0, CPU), step("cpu-parallel", 9.0, CPU, 4)),

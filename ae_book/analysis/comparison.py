@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ae_book.analysis import side_by_side
-from ae_book.analysis.side_by_side import Records, Row
+from ae_book.analysis.side_by_side import Records, Rows
 from ae_book.making import runs
 from ae_book.making.chapters import BookError
 from ae_book.making.parameters import Performance
@@ -35,8 +35,8 @@ class Comparison:
         return {edition.title: edition.records() for edition in self.editions}
 
     @property
-    def rows(self) -> list[Row]:
-        """Every phase, as `analysis.phases` has them.
+    def rows(self) -> Rows:
+        """Every phase, as `side_by_side.phases` has them.
 
         Raises:
             BookError: no phase was measured, here or in an edition.
@@ -49,18 +49,18 @@ class Comparison:
         return self._rows
 
     @cached_property
-    def told(self) -> dict[str, Row]:
-        """By name, the phases of the machine that has most: those that sentences compare."""
+    def told(self) -> Rows:
+        """Those of the machine that has most phases: sentences compare them."""
         return side_by_side.one_machine(self.rows)
 
     @property
     def spoken(self) -> Run:
         """The run that they are of; the one at hand if nothing was measured at all."""
-        origins = {row.origin for row in side_by_side.one_machine(self._rows).values()}
+        origins = {row.origin for row in side_by_side.one_machine(self._rows)}
         return next((e for e in self.editions if e.title in origins), self.here)
 
     @cached_property
-    def _rows(self) -> list[Row]:
+    def _rows(self) -> Rows:
         return side_by_side.phases(self.own, self.published)
 
 

@@ -9,14 +9,20 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from ae_book.analysis.side_by_side import STORY, Row, machines
-from ae_book.showing.figures import GROUPS, INK, MUTED, PALETTE, grouped, styled, subplots
+from ae_book.analysis.side_by_side import Row, machines
+from ae_book.showing.figures import (
+    INK,
+    MUTED,
+    group_handles,
+    grouped,
+    look,
+    mark,
+    stack,
+    styled,
+    subplots,
+)
 from ae_core.numbers import count, digits, times, with_unit
-from ae_core.phases import title
 from ae_core.records import IMAGES_PER_EPOCH, TrainingRecord
-
-OURS, LIBRARY, SLOWER = PALETTE[0], PALETTE[7], PALETTE[3]
-LINES = dict(zip(STORY, (PALETTE[n] for n in (7, 1, 8, 3, 2, 0, 9)), strict=True))
 
 
 @styled
@@ -25,30 +31,25 @@ def epoch_times(rows: Sequence[Row]) -> Figure:
     shown = [row for row in rows if row.per_epoch]
     figure, axis, places = _bars(shown)
     for row, place in zip(shown, places, strict=True):
-        seconds, colour = row.per_epoch or 0.0, LIBRARY if row.peer else OURS
+        seconds, colour = row.per_epoch or 0.0, _look(row)["color"]
         axis.barh(place, seconds, **_extrapolated(colour) if row.extrapolated else {"fc": colour})
         axis.text(seconds * 1.1, place, with_unit(seconds, "s"), va="center")
     values = [row.per_epoch or 1.0 for row in shown] or [1.0]
     axis.set(xscale="log", xlabel=f"seconds per {count(IMAGES_PER_EPOCH)} images")
     axis.set_xlim(min(values) / 2, max(values) * 8)  # room for the numbers behind the bars
-    kinds: dict[str, dict[str, Any]] = {
-        "measured": {"fc": OURS},
-        "extrapolated": _extrapolated(OURS),
-        "a library": {"fc": LIBRARY},
-    }
+    kinds: dict[str, dict[str, Any]] = {"measured": {"fc": INK}, "extrapolated": _extrapolated(INK)}
     handles = [mpl.patches.Patch(**style, label=name) for name, style in kinds.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
 @styled
 def step_gains(rows: Sequence[Row]) -> Figure:
     """How many times as fast each phase is as the one before it, on a log scale."""
-    gains = [(row, row.speedup(row.previous)) for row in rows if row.previous]
-    shown = [(row, gain) for row, gain in gains if gain]
+    shown = [(row, gain) for row in rows if (gain := row.gain)]
     figure, axis, places = _bars([row for row, _ in shown])
-    for (_, gain), place in zip(shown, places, strict=True):
-        axis.barh(place, gain - 1, left=1, color=OURS if gain > 1 else SLOWER)
+    for (row, gain), place in zip(shown, places, strict=True):
+        axis.barh(place, gain - 1, left=1, color=_look(row)["color"])
         right = gain > 1
         axis.text(
             gain * (1.1 if right else 1 / 1.1),
@@ -69,31 +70,31 @@ def time_shares(rows: Sequence[Row]) -> Figure:
     """What part of a step each kind of operation takes: a stacked bar a phase."""
     shown = [row for row in rows if row.profile]
     figure, axis, places = _bars(shown)
-    for row, place in zip(shown, places, strict=True):
-        assert row.profile is not None
-        values, left = grouped(row.profile), 0.0
-        for group, value in values.items():
-            share = 100 * value / sum(values.values())
-            axis.barh(place, share, left=left, color=GROUPS[group])
-            left += share
+    found = [grouped(row.profile) for row in shown if row.profile]
+    for values, place in zip(found, places, strict=True):
+        whole = sum(values.values())
+        stack(axis, place, {group: 100 * value / whole for group, value in values.items()})
     axis.set(xlim=(0, 100), xlabel="percent of a training step")
-    handles = [mpl.patches.Patch(fc=colour, label=group) for group, colour in GROUPS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    if shown:
+        figure.legend(handles=group_handles(found), loc="outside lower center", ncols=2)
     return figure
 
 
 @styled
 def loss_over_time(rows: Sequence[Row]) -> Figure:
-    """Training loss over the seconds spent, both on log scales: a line a phase."""
+    """Training loss over the seconds spent, both on log scales: a line a phase.
+
+    A graph's line is dashed, and one of a larger batch is thicker.
+    """
     figure, axis = subplots(1, 1, (7.5, 4.6))
     shown = [row for row in rows if row.training and not row.training.resumed_after]
     for row in shown:
         assert row.training is not None
         seconds, losses = loss_trace(row.training)
-        style = {"color": LINES[row.name], "linestyle": "--" if row.published else "-"}
-        label = title(row.name) + (f" ({row.origin})" if row.published else "")
-        axis.plot(seconds, losses, **style, label=label)
-        axis.plot(seconds[-1], losses[-1], "o", color=LINES[row.name])
+        label = row.title + (f" ({row.origin})" if row.published else "")
+        width, dashes = 1.5 + np.log2(row.batch_size) / 4, "--" if row.graph else "-"
+        style = {"linewidth": width, "linestyle": dashes, "markevery": [-1], **_look(row)}
+        axis.plot(seconds, losses, label=label, **style)
     axis.set(xscale="log", yscale="log", xlabel="seconds of training")
     axis.set_ylabel("mean squared error")
     for ticks in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
@@ -124,16 +125,17 @@ def loss_trace(record: TrainingRecord) -> tuple[list[float], list[float]]:
 def memory(rows: Sequence[Row]) -> Figure:
     """MiB of each phase's training: of the process, and on the GPU without the driver's context."""
     shown = [row for row in rows if row.training]
-    sides = [("process", OURS, [row.host_memory for row in shown])]
+    sides = [("process", [row.host_memory for row in shown])]
     if any(row.device_memory for row in shown):
-        sides.append(("GPU", PALETTE[1], [row.device_memory for row in shown]))
+        sides.append(("GPU", [row.device_memory for row in shown]))
     figure, axes, places = _bars(shown, columns=len(sides))
-    for axis, (name, colour, counts) in zip(np.atleast_1d(axes), sides, strict=True):
-        found = [(place, n / 2**20) for place, n in zip(places, counts, strict=True) if n]
-        for place, value in found:
-            axis.barh(place, value, color=colour)
-            axis.text(value, place, f" {digits(value)}", va="center")
-        axis.set(xlabel=f"{name}, MiB", xlim=(0, 1.3 * max((v for _, v in found), default=1)))
+    for axis, (name, counts) in zip(np.atleast_1d(axes), sides, strict=True):
+        for row, place, held in zip(shown, places, counts, strict=True):
+            if held:
+                axis.barh(place, held / 2**20, color=_look(row)["color"])
+                axis.text(held / 2**20, place, f" {digits(held / 2**20)}", va="center")
+        most = max((held / 2**20 for held in counts if held), default=1)
+        axis.set(xlabel=f"{name}, MiB", xlim=(0, 1.3 * most))
     return figure
 
 
@@ -165,6 +167,8 @@ def _bars(rows: Sequence[Row], columns: int = 1) -> tuple[Figure, Any, list[int]
     first = np.atleast_1d(axes)[0]
     first.set_yticks([*labels], labels.values())
     first.set_ylim(len(labels) - 0.4, -0.6)
+    for row, place in zip((row for group in groups.values() for row in group), places, strict=True):
+        mark(first, place, _look(row))
     for place, text in enumerate(first.get_yticklabels()):
         if place not in places:
             text.set_fontweight("bold")
@@ -172,7 +176,11 @@ def _bars(rows: Sequence[Row], columns: int = 1) -> tuple[Figure, Any, list[int]
 
 
 def _label(row: Row) -> str:
-    return f"{title(row.name)} ({row.unit})" if row.peer else title(row.name)
+    return f"{row.title} ({row.unit})" if row.peer else row.title
+
+
+def _look(row: Row) -> dict[str, Any]:
+    return look(row.name, row.graph, row.batch_size)
 
 
 def _extrapolated(colour: Any) -> dict[str, Any]:

@@ -76,9 +76,9 @@ def of_records(benchmark_path: Path, training_path: Path) -> list[str]:
     lines = tables.markdown(frame)
     lines += [
         "",
-        f"Median training step with one image, measured {facts.created:%Y-%m-%d} on {facts.cpu}, "
-        f"{facts.cores} cores{f' and {facts.gpu.model}' if facts.gpu else ''}; "
-        f"data: **{benchmark.dataset.label}**.",
+        f"Median training steps, with one image each unless a row names a batch size; measured "
+        f"{facts.created:%Y-%m-%d} on {facts.cpu}, {facts.cores} cores"
+        f"{f' and {facts.gpu.model}' if facts.gpu else ''}; data: **{benchmark.dataset.label}**.",
     ]
     if training.test:
         lines += [

@@ -5,21 +5,22 @@ The arithmetic of the last chapter: Amdahl's law on measured parts, no forecast.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ae_book.analysis.side_by_side import Row
-from ae_book.showing.figures import MUTED, PALETTE, styled, subplots
+from ae_book.analysis.side_by_side import Rows, Variant
+from ae_book.showing.figures import MUTED, PALETTE, look, mark, styled, subplots
 from ae_core.architecture import Architecture
 from ae_core.numbers import times, with_unit
-from ae_core.phases import title
-from ae_core.records import ProfileRecord, TrainingRecord
+from ae_core.parameters import Precision
+from ae_core.phases import PHASES, title
+from ae_core.records import ProfileRecord, StepTime, TrainingRecord
 
 UPSAMPLED_TAPS = 4 / 9
 """Of a 3 x 3 convolution behind a nearest upsampling by 2: each output sees 2 x 2 different inputs,
@@ -28,9 +29,12 @@ so that four products with summed weights do the work of nine."""
 
 @dataclass(frozen=True)
 class Budget:
-    """Seconds of one training step, by what it would take to be rid of them; they add up to it."""
+    """Seconds of a training step for each of its images, by what it would take to be rid of them.
 
-    name: str
+    They add up to its median.
+    """
+
+    variant: Variant
     gaps: float
     """No kernel ran: the GPU waited for its host."""
     rest: float
@@ -57,16 +61,15 @@ class Budget:
         return self.step / (self.step - sum(getattr(self, part) for part in parts))
 
 
-def budget(name: str, profile: ProfileRecord, step: float | None = None) -> Budget | None:
+def budget(profile: ProfileRecord, step: StepTime | None = None) -> Budget | None:
     """A phase's step, split; None without ceilings, or where kernels could not be timed alone.
 
     Args:
-        name: of the phase.
         profile: of its kernels.
-        step: seconds of the median step, if another than the profile's: as a graph. Where it takes
-            less than its kernels one by one, it has no gaps, and what kernels take beyond their
-            floor is scaled to what is left.
+        step: if another than the profile's: as a graph. Where it takes less than its kernels one by
+            one, it has no gaps, and what kernels take beyond their floor is scaled to what is left.
     """
+    step = step or profile.step
     if not profile.ceilings or profile.includes_launches:
         return None
     parts = {True: [0.0, 0.0], False: [0.0, 0.0]}
@@ -77,28 +80,34 @@ def budget(name: str, profile: ProfileRecord, step: float | None = None) -> Budg
         part[1] += min(operation.median, least)
     (convolutions, convolutions_floor), (rest, rest_floor) = parts[True], parts[False]
     beyond = convolutions + rest
-    left = max((step or profile.step.median) - convolutions_floor - rest_floor, 0.0)
+    left = max(step.median - convolutions_floor - rest_floor, 0.0)
     scale = min(left / beyond, 1.0) if beyond else 1.0
+    images = step.batch_size
     return Budget(
-        name=name,
-        gaps=max(left - beyond, 0.0),
-        rest=rest * scale,
-        convolutions=convolutions * scale,
-        rest_floor=rest_floor,
-        convolutions_floor=convolutions_floor,
+        variant=Variant.of(step),
+        gaps=max(left - beyond, 0.0) / images,
+        rest=rest * scale / images,
+        convolutions=convolutions * scale / images,
+        rest_floor=rest_floor / images,
+        convolutions_floor=convolutions_floor / images,
     )
 
 
-def budgets(rows: Mapping[str, Row]) -> list[Budget]:
-    """Of v1, v2, and v2 as a graph, as far as they were profiled; earlier phases dwarf them."""
-    found = [
-        budget(name, row.profile)
-        for name, row in rows.items()
-        if name in ("gpu-v1", "gpu-v2") and row.profile
-    ]
-    graph, plain = rows.get("gpu-v2, graph"), rows.get("gpu-v2")
-    if graph and graph.step and plain and plain.profile:
-        found.append(budget(graph.name, plain.profile, graph.step.median))
+def budgets(rows: Rows) -> list[Budget]:
+    """Of the phases that can be a graph, and of those as one, as far as they were profiled.
+
+    The phases before would dwarf them: their steps are launches for the most part.
+    """
+    found = []
+    for row in rows:
+        if row.peer or not PHASES[row.name].capturable:
+            continue
+        if row.profile:
+            found.append(budget(row.profile))
+        elif row.graph and row.step:
+            plain = rows.find(row.name, batch_size=row.batch_size, precision=row.precision)
+            if plain and plain.profile:
+                found.append(budget(plain.profile, row.step))
     return [each for each in found if each]
 
 
@@ -115,16 +124,14 @@ def folded_arithmetic(architecture: Architecture) -> float:
     return kept / sum(c.flops for c in costs)
 
 
-def ideas(
-    now: Budget, rows: Mapping[str, Row], batched: TrainingRecord | None = None
-) -> pd.DataFrame:
+def ideas(now: Budget, rows: Rows, batched: TrainingRecord | None = None) -> pd.DataFrame:
     """One row an idea: what it takes away, and how many times as fast a step would be with that.
 
     Args:
         now: the step to be made faster.
         rows: of one machine; PyTorch's tell what tensor cores gave another program.
-        batched: a training of v2 with several images a step, if there is one. It is held against
-            one with one image, as a graph if it was one.
+        batched: a training with several images a step, if there is one. It is held against one of
+            the same phase with one image, as a graph if it was one.
     """
     perfect = [
         ("fuse what is not convolution", "its kernels", now.without("rest", "rest_floor")),
@@ -134,18 +141,21 @@ def ideas(
     if now.gaps:
         perfect.insert(0, ("launch nothing from the host", "the gaps", now.without("gaps")))
     table = [(*row, "if it worked perfectly") for row in perfect]
-    graph = rows.get("PyTorch, graph")
-    for name in ("TF32", "bf16"):
-        other = rows.get(f"PyTorch, graph, {name}")
-        if graph and graph.step and other and other.step:
-            gain = graph.step.median / other.step.median
-            table.append((f"tensor cores, {name}", "arithmetic", gain, "PyTorch, measured"))
-    of_graph = batched and batched.settings.graph
-    single = rows.get("gpu-v2, graph" if of_graph else "gpu-v2")
-    if batched and single and single.training:
-        gain = single.training.seconds_per_image / batched.seconds_per_image
-        images = batched.settings.batch_size
-        table.append((f"{images} images a step", "waiting for work", gain, "v2, measured"))
+    for precision in get_args(Precision)[1:]:
+        exact, other = (
+            rows.find("PyTorch", graph=True, batch_size=now.variant.batch_size, precision=each)
+            for each in ("float32", precision)
+        )
+        if exact and exact.per_image and other and other.per_image:
+            gain = exact.per_image / other.per_image
+            table.append((f"tensor cores, {precision}", "arithmetic", gain, "PyTorch, measured"))
+    if batched:
+        of = batched.settings
+        single = rows.find(of.phase, graph=of.graph)
+        if single and single.training:
+            gain = single.training.seconds_per_image / batched.seconds_per_image
+            source = f"{title(of.phase, graph=of.graph)}, measured"
+            table.append((f"{of.batch_size} images a step", "waiting for work", gain, source))
     return pd.DataFrame(
         [(*row[:2], times(row[2]), row[3]) for row in table],
         columns=["idea", "takes away", "times as fast", ""],
@@ -154,7 +164,7 @@ def ideas(
 
 @styled
 def figure(found: Sequence[Budget]) -> Figure:
-    """Where each step's time is: a stacked bar a phase, on one scale."""
+    """Where each step's time is, per image: a stacked bar a phase, on one scale."""
     plot, axis = subplots(1, 1, (7.5, 1.6 + 0.45 * len(found)))
     kinds: dict[str, Any] = {
         "floor": PALETTE[2],
@@ -169,8 +179,10 @@ def figure(found: Sequence[Budget]) -> Figure:
             axis.barh(place, width, left=left, color=colour)
             left += width
         axis.text(left, place, f" {with_unit(1e3 * each.step, 'ms')}", va="center")
-    axis.set_yticks(range(len(found)), [title(each.name) for each in found])
-    axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="milliseconds of a training step")
+        of = each.variant
+        mark(axis, place, look(of.name, of.graph, of.batch_size))
+    axis.set_yticks(range(len(found)), [each.variant.title for each in found])
+    axis.set(ylim=(len(found) - 0.4, -0.6), xlabel="milliseconds of a training step, per image")
     axis.set_xlim(0, 1e3 * max(each.step for each in found) * 1.15)
     axis.grid(axis="y", visible=False)
     names = ("floor", "convolutions beyond it", "other kernels beyond it", "gaps")

@@ -9,16 +9,14 @@ import pandas as pd
 from ae_book.analysis.side_by_side import (
     BASIS,
     OWN,
-    PEERS,
-    STORY,
     Records,
     Row,
+    Variant,
     machines,
     one_machine,
     rows_of,
 )
 from ae_core.numbers import between, count, digits, percent, times
-from ae_core.phases import title
 from ae_core.records import IMAGES_PER_EPOCH, BenchmarkRecord, ProfileRecord, Record, StepTime
 
 
@@ -30,7 +28,7 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
     groups = machines(rows)
     frame = pd.DataFrame(
         {
-            "implementation": title(row.name),
+            "implementation": row.title,
             "from": origin,
             "on": row.unit,
             "ms per image": digits(_scaled(row.per_image, 1e3)),
@@ -38,14 +36,14 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
             + (" extrapolated" if row.extrapolated else ""),
             "over plain loops": times(row.speedup(BASIS[0])),
             "over parallel loops": times(row.speedup(BASIS[1])),
-            "over previous phase": times(row.speedup(row.previous) if row.previous else None),
+            "over previous phase": times(row.gain),
             "training, s": digits(row.trained_seconds),
             "of images": count(row.trained_images) if row.trained_images else "",
             "host MiB": digits(_scaled(row.host_memory, 2**-20)),
             "GPU MiB": digits(_scaled(row.device_memory, 2**-20)),
             "TFLOP/s": digits(_scaled(row.flops_rate, 1e-12)),
             "of roofline": percent(row.roofline_share),
-            "key change": STORY.get(row.name) or PEERS.get(row.name, ""),
+            "key change": row.change,
         }
         for origin, group in groups.items()
         for row in group
@@ -56,15 +54,18 @@ def table(rows: Sequence[Row]) -> pd.DataFrame:
 
 def beside(own: Records, published: Mapping[str, Records]) -> pd.DataFrame:
     """One row a phase or library, a column a run or edition: milliseconds per image. No ratios."""
-    names = [*STORY, *PEERS]
-    columns = {}
-    for origin, records in {OWN: own, **published}.items():
-        timed = one_machine(rows_of(records, origin, origin != OWN))
-        columns[f"{origin}, ms"] = {
-            n: digits(_scaled(timed[n].per_image, 1e3)) for n in names if n in timed
+    timed: dict[Variant, dict[str, str]] = {}
+    origins = {OWN: own, **published}
+    for origin, records in origins.items():
+        for row in one_machine(rows_of(records, origin, origin != OWN)):
+            timed.setdefault(Variant.of(row), {})[origin] = digits(_scaled(row.per_image, 1e3))
+    return pd.DataFrame(
+        {
+            "implementation": variant.title,
+            **{f"{origin}, ms": found.get(origin, "") for origin in origins},
         }
-    frame = pd.DataFrame(columns, index=pd.Index(names)).dropna(how="all").fillna("")
-    return frame.rename(title).rename_axis("implementation").reset_index()
+        for variant, found in sorted(timed.items(), key=lambda item: item[0].place)
+    )
 
 
 def spread(rows: Sequence[Row], records: Iterable[Record]) -> pd.DataFrame:
@@ -77,11 +78,11 @@ def spread(rows: Sequence[Row], records: Iterable[Record]) -> pd.DataFrame:
     timed, everything = [(row, row.step) for row in rows if row.step], [*records]
     return pd.DataFrame(
         {
-            "implementation": title(row.name),
+            "implementation": row.title,
             "on": row.unit,
             "steps": count(step.n),
-            "median, ms": digits(1e3 * step.median),
-            "80 % within": between(1e3 * step.low, 1e3 * step.high),
+            "ms per image": digits(1e3 * step.per_image),
+            "80 % within": between(*(1e3 * t / step.batch_size for t in (step.low, step.high))),
             "mean over median": digits(step.total / step.n / step.median),
             "median in other runs": _others(step, everything),
             "trained, ms an image": digits(
@@ -93,14 +94,14 @@ def spread(rows: Sequence[Row], records: Iterable[Record]) -> pd.DataFrame:
 
 
 def _others(step: StepTime, records: Sequence[Record]) -> str:
-    """The least and the most of the same phase's medians elsewhere in a run."""
+    """The least and the most of the same phase's medians per image elsewhere in a run."""
     steps = [r.step for r in records if isinstance(r, ProfileRecord)]
     steps += [s for r in records if isinstance(r, BenchmarkRecord) for s in r.steps]
-    of = ("name", "device", "threads", "batch_size")
     medians = [
-        1e3 * s.median
+        1e3 * s.per_image
         for s in steps
-        if s != step and all(getattr(s, field) == getattr(step, field) for field in of)
+        if s != step
+        and (Variant.of(s), s.device, s.threads) == (Variant.of(step), step.device, step.threads)
     ]
     return between(min(medians), max(medians)) if medians else ""
 

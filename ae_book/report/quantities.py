@@ -69,19 +69,19 @@ def steps(records: Records, *names: str) -> list[StepTime] | None:
     """Rows of the first benchmark that timed all of `names` in one run, one image a step."""
     for benchmark in (find(records, name, BenchmarkRecord) for name in BENCHMARKS):
         if benchmark and benchmark.architecture == Architecture():
-            timed = {step.name: step for step in benchmark.steps if step.batch_size == 1}
+            singly = [s for s in benchmark.steps if s.batch_size == 1 and not s.graph]
+            timed = {step.name: step for step in singly}
             if all(name in timed for name in names):
                 return [timed[name] for name in names]
     return None
 
 
 def profile(records: Records, phase: str) -> ProfileRecord | None:
-    """A phase's profile of the book's network on a GPU, of its kernels alone."""
+    """A phase's profile of the book's network on a GPU, of its kernels alone, one image a step."""
     record = find(records, f"profile_{phase}", ProfileRecord)
     if record is None or record.includes_launches or record.architecture != Architecture():
         return None
-    gpu = record.provenance.gpu
-    return record if gpu and record.device == gpu.model else None
+    return record if record.device_kind == "gpu" and record.step.batch_size == 1 else None
 
 
 def training(records: Records, images: int) -> TrainingRecord | None:

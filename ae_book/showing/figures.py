@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -14,17 +14,20 @@ import seaborn as sns
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Patch
 
 from ae_core.architecture import Architecture
 from ae_core.data.cifar10 import Dataset
 from ae_core.errors import InputError
-from ae_core.measuring.tables import place
+from ae_core.measuring.tables import named, place
 from ae_core.numbers import count, with_unit
-from ae_core.phases import title
-from ae_core.records import BenchmarkRecord, ProfileRecord, TrainingRecord
+from ae_core.phases import PHASES
+from ae_core.records import BenchmarkRecord, OperationTime, ProfileRecord, TrainingRecord
 
 PALETTE = sns.color_palette("colorblind")
+LIBRARIES = {"PyTorch": PALETTE.as_hex()[4]}
+"""Colours of those that are measured as yardsticks; a phase's is in the table of phases."""
+OTHER_LIBRARY = PALETTE.as_hex()[5]
 INK = "#123457"
 """Drawn in place of the text colour; `svg` replaces it by one that follows the theme."""
 MUTED = "#123458"
@@ -77,6 +80,28 @@ def show(figure: Figure) -> None:
     from IPython.display import SVG, display  # noqa: PLC0415
 
     display(SVG(svg(figure)))
+
+
+def look(name: str, graph: bool = False, batch_size: int = 1) -> dict[str, Any]:
+    """How every figure marks a phase or library: its own colour and marker, as Matplotlib has them.
+
+    A graph's marker is hollow, and a larger batch has a larger one.
+    """
+    phase = PHASES.get(name)
+    return {
+        "color": phase.colour if phase else LIBRARIES.get(name, OTHER_LIBRARY),
+        "marker": phase.marker if phase else "X",
+        "fillstyle": "none" if graph else "full",
+        "markersize": 6 + np.log2(batch_size) / 2,
+    }
+
+
+def mark(axis: Axes, height: float, marker: dict[str, Any]) -> None:
+    """Put a marker, of `look`, between a horizontal bar and its label."""
+    axis.tick_params(axis="y", length=0, pad=14)
+    figure, edge = cast(Figure, axis.get_figure()), axis.get_yaxis_transform()
+    beside = mpl.transforms.offset_copy(edge, figure, x=-8, units="points")
+    axis.plot(0, height, transform=beside, clip_on=False, **marker)
 
 
 @styled
@@ -147,7 +172,15 @@ CONVOLUTIONS = {
     "conv2d_input_gradient": "convolution, input gradient",
     "conv2d_weight_gradient": "convolution, weight gradient",
 }
-GROUPS = dict(zip([*CONVOLUTIONS.values(), "all else", "gaps"], [*PALETTE[:4], MUTED], strict=True))
+SEVERAL = "several convolutions"
+"""In one entry of a step; or parts of convolutions, which no operation of the network names."""
+GROUPS = dict(
+    zip(
+        [*CONVOLUTIONS.values(), SEVERAL, "all else", "gaps"],
+        [*PALETTE[:3], PALETTE[9], PALETTE[3], MUTED],
+        strict=True,
+    )
+)
 """What a step's time is split into, and the colour of each."""
 
 
@@ -155,32 +188,50 @@ GROUPS = dict(zip([*CONVOLUTIONS.values(), "all else", "gaps"], [*PALETTE[:4], M
 def operation_shares(records: Sequence[ProfileRecord]) -> Figure:
     """Milliseconds per operation: a stacked bar a phase. Of an emulator's profile, its launches."""
     figure, axes = subplots(len(records), 1, (7.5, 1.2 + 1.1 * len(records)))
-    emulated = any("emulator" in record.device for record in records)
-    for axis, record in zip(np.atleast_1d(axes), records, strict=True):
-        left = 0.0
-        for group, value in grouped(record, launches=emulated).items():
-            axis.barh(0, value, left=left, color=GROUPS[group], label=group)
-            left += value
-        total = with_unit(int(left), "launches") if emulated else with_unit(left, "ms")
-        axis.set(yticks=[], title=f"{title(record.phase)}: {total}", xlim=(0, left))
+    emulated = any(record.device_kind == "emulator" for record in records)
+    found = [grouped(record, launches=emulated) for record in records]
+    for axis, record, values in zip(np.atleast_1d(axes), records, found, strict=True):
+        stack(axis, 0, values)
+        step, total = record.step, sum(values.values())
+        words = with_unit(int(total), "launches") if emulated else with_unit(total, "ms")
+        axis.set(yticks=[], title=f"{named(step)}: {words}", xlim=(0, total or 1))
         axis.grid(axis="y", visible=False)
+        mark(axis, 0, look(step.name, step.graph, step.batch_size))
     axis.set_xlabel("launches per step" if emulated else "milliseconds per step")
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    figure.legend(handles=group_handles(found), loc="outside lower center", ncols=2)
     return figure
 
 
 def grouped(record: ProfileRecord, launches: bool = False) -> dict[str, float]:
-    """Milliseconds of a step, or its launches, by `GROUPS`; launches have no gaps."""
+    """Milliseconds of a step, or its launches, by those of `GROUPS` that it has."""
     values = dict.fromkeys(GROUPS, 0.0)
     for o in record.operations:
-        group = CONVOLUTIONS.get(o.label, "all else")
-        values[group] += o.launches if launches else 1e3 * o.median
-    if launches:
-        del values["gaps"]
-    elif not record.includes_launches:
+        values[_group(o)] += o.launches if launches else 1e3 * o.median
+    if not launches and not record.includes_launches:
         values["gaps"] = 1e3 * record.gaps
-    return values
+    return {group: value for group, value in values.items() if value}
+
+
+def stack(axis: Axes, height: float, values: Mapping[str, float]) -> None:
+    """A horizontal bar of parts that are named in `GROUPS`."""
+    left = 0.0
+    for group, value in values.items():
+        axis.barh(height, value, left=left, color=GROUPS[group])
+        left += value
+
+
+def group_handles(found: Iterable[Mapping[str, float]]) -> list[Patch]:
+    """A legend's entries for all groups that are in one of the bars."""
+    there = {group for values in found for group in values}
+    return [Patch(fc=colour, label=group) for group, colour in GROUPS.items() if group in there]
+
+
+def _group(operation: OperationTime) -> str:
+    """That of `GROUPS` to which an entry of a step belongs."""
+    if operation.kind != "convolution":
+        return "all else"
+    passes = [group for name, group in CONVOLUTIONS.items() if operation.does(name)]
+    return passes[0] if len(passes) == 1 else SEVERAL
 
 
 @styled
@@ -193,14 +244,15 @@ def roofline(records: Sequence[ProfileRecord]) -> Figure:
     intensity = np.geomspace(1, 1000, 200)
     roof = np.minimum(ceilings.flops, intensity * ceilings.bandwidth) / 1e9
     axis.plot(intensity, roof, color=INK, label="ceiling, as measured")
-    for record, marker in zip(records, "osD^v", strict=False):
+    for record in records:
         points = [o for o in record.operations if o.kind == "convolution"]
         axis.plot(
             [o.flops / o.bytes for o in points],
             [o.flops / o.median / 1e9 for o in points],
-            marker,
-            fillstyle="none",
-            label=title(record.phase) + (", launching included" * record.includes_launches),
+            linestyle="",
+            alpha=0.7,
+            label=named(record.step) + (", launching included" * record.includes_launches),
+            **look(record.step.name, record.step.graph, record.step.batch_size),
         )
     axis.set(xscale="log", yscale="log", ylabel="GFLOP/s")
     axis.set_xlabel("floating-point operations per byte of least traffic")
@@ -214,11 +266,12 @@ def step_times(record: BenchmarkRecord) -> Figure:
     figure, axis = subplots(1, 1, (7, 0.8 + 0.5 * len(record.steps)))
     for row, step in enumerate(record.steps):
         low, median, high = (1e3 * t / step.batch_size for t in (step.low, step.median, step.high))
-        colour = PALETTE[7] if step.peer else PALETTE[0]
-        axis.barh(row, median, color=colour)
+        marker = look(step.name, step.graph, step.batch_size)
+        axis.barh(row, median, color=marker["color"])
+        mark(axis, row, marker)
         axis.errorbar(median, row, xerr=[[median - low], [high - median]], color=INK, capsize=3)
         axis.text(high * 1.1, row, with_unit(median, "ms"), va="center")
-    labels = [f"{title(s.name)} ({place(record, s)})" for s in record.steps]
+    labels = [f"{named(s)} ({place(s.gpus, s.threads)})" for s in record.steps]
     axis.set(yticks=range(len(labels)), xscale="log", xlabel="milliseconds per image")
     axis.set_yticklabels(labels)
     per_image = [1e3 * t / step.batch_size for step in record.steps for t in (step.low, step.high)]

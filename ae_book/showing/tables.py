@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from ae_core.architecture import KERNEL_SIZE, Architecture
@@ -12,16 +13,17 @@ from ae_core.measuring.tables import (
     benchmark,
     classification,
     differences,
+    named,
     operation_times,
     operations,
     profile,
 )
 from ae_core.numbers import count, digits, percent
-from ae_core.phases import title
 from ae_core.records import (
     ClassifierSettings,
     FormatTime,
     KernelsRecord,
+    OperationTime,
     ProfileRecord,
     TrainingRecord,
 )
@@ -30,6 +32,7 @@ __all__ = [
     "benchmark",
     "classification",
     "compared",
+    "convolution",
     "differences",
     "epochs",
     "formats",
@@ -79,16 +82,19 @@ def network(architecture: Architecture) -> pd.DataFrame:
 
 
 def launches(records: Iterable[ProfileRecord]) -> pd.DataFrame:
-    """One row an operation, a column a phase: kernels launched in a step; the last row adds up."""
+    """One row an operation, a column a phase: kernels launched in a step; the last row adds up.
+
+    An entry that does several operations has a row of its own.
+    """
     counts: dict[str, Counter[str]] = {}
     for record in records:
         launched: Counter[str] = Counter()
-        counts[title(record.phase)] = launched
+        counts[named(record.step)] = launched
         for operation in record.operations:
             launched[operation.label] += operation.launches
-    frame = pd.DataFrame(counts)
+    frame = pd.DataFrame(counts).fillna(0).astype(int)
     frame.loc["all"] = frame.sum()
-    columns = {name: frame[name].map(count) for name in frame}
+    columns = {name: [count(n) if n else "" for n in frame[name]] for name in frame}
     return pd.DataFrame({"operation": frame.index, **columns})
 
 
@@ -125,25 +131,46 @@ def kernels(record: KernelsRecord) -> pd.DataFrame:
 def compared(before: ProfileRecord, after: ProfileRecord, by_layer: bool = False) -> pd.DataFrame:
     """One row an operation (or a convolution of a layer): microseconds before and after, and ratio.
 
-    The step's row has the whole steps, with gaps.
+    Times are per image. A convolution's is that of the entry that does it, with whatever else that
+    does; entries that do several have rows of their own. The step's row has the whole steps, with
+    gaps.
     """
-    frames = []
-    for record in (before, after):
-        frame = operation_times(record)
-        if by_layer:
-            frame = frame[frame["kind"] == "convolution"].assign(operation=frame["name"])
-        times = frame.groupby("operation", sort=False)["median"].sum()
-        times["step"] = record.step.median
-        frames.append(1e6 * times)
-    old, new = frames
+    old, new = (1e6 * _per_image(record, by_layer) for record in (before, after))
+    rows = [*dict.fromkeys([*old.index.drop("step"), *new.index])]
+    old, new = old.reindex(rows), new.reindex(rows)
     return pd.DataFrame(
         {
-            "operation": old.index,
-            f"{title(before.phase)}, us": [digits(t) for t in old],
-            f"{title(after.phase)}, us": [digits(t) for t in new],
-            "ratio": [digits(ratio) for ratio in old / new],
+            "operation": rows,
+            f"{named(before.step)}, us": [_digits(t) for t in old],
+            f"{named(after.step)}, us": [_digits(t) for t in new],
+            "ratio": [_digits(ratio) for ratio in old / new],
         }
     )
+
+
+def convolution(operation: OperationTime) -> str:
+    """The convolution of a layer that an entry of a step does: `conv2.conv2d_forward`.
+
+    The entry's own name if that are several, or none.
+    """
+    found = [each for each in operation.operations if each.split(".")[1].startswith("conv2d")]
+    return found[0] if len(found) == 1 else operation.name
+
+
+def _per_image(record: ProfileRecord, by_layer: bool) -> pd.Series:
+    """Median seconds by operation, or by convolution of a layer; last, of the step."""
+    frame = operation_times(record)
+    if by_layer:
+        frame["operation"] = [convolution(operation) for operation in record.operations]
+        frame = frame[frame["kind"] == "convolution"]
+    times = frame.groupby("operation", sort=False)["median"].sum()
+    times["step"] = record.step.median
+    return times / record.step.batch_size
+
+
+def _digits(value: float) -> str:
+    """Nothing for what is not there, or was too short to be timed."""
+    return digits(value) if np.isfinite(value) else ""
 
 
 def epochs(record: TrainingRecord, with_seconds: bool = True) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from ae_core import parameters
 from ae_core.phases import PHASES
 
 P = ParamSpec("P")
+CAPTURABLE = ", ".join(name for name, phase in PHASES.items() if phase.capturable)
 PhaseName = Annotated[str, parameters.one_of(lambda: PHASES)]
 PhaseNames = Annotated[str, parameters.one_of(lambda: [*PHASES, "all"])]
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ae_core.commands.options import (
+    CAPTURABLE,
     DataOption,
     DeviceOption,
     OutOption,
@@ -20,11 +21,16 @@ from ae_core.parameters import BatchSize, Budget, Peer, Steps
 from ae_core.phases import PHASES
 from ae_core.records.provenance import records_directory
 
+BatchOption = Annotated[
+    BatchSize | None,
+    typer.Option(help="Images per step (default: what the phase is made for)."),
+]
+
 
 def profile(
     phase: PhaseOption = "gpu-v2",
     steps: Annotated[Steps, typer.Option(help="Steps to time each operation in.")] = 100,
-    batch_size: Annotated[BatchSize, typer.Option(help="Images per step.")] = 1,
+    batch_size: BatchOption = None,
     device: DeviceOption = "auto",
     data: DataOption = None,
     out: OutOption = None,
@@ -39,7 +45,6 @@ def profile(
     record = profiling.profile_operations(
         phase,
         locate.find(data),
-        images=max(16, batch_size),
         steps=steps,
         device=device,
         batch_size=batch_size,
@@ -54,13 +59,13 @@ def bench(
         Steps | None, typer.Option(help="Timed steps of each (default: what --budget allows).")
     ] = None,
     budget: Annotated[Budget, typer.Option(help="Seconds for each; at least 30 steps.")] = 30,
-    batch_size: Annotated[BatchSize, typer.Option(help="Images per step.")] = 1,
+    batch_size: BatchOption = None,
     peer: Annotated[
         Peer | None, typer.Option(help="Also time this library: torch (the extra peer).")
     ] = None,
     device: DeviceOption = "auto",
     graph: Annotated[
-        bool, typer.Option("--graph", help="Also time steps as CUDA graphs (gpu-v1, gpu-v2).")
+        bool, typer.Option("--graph", help=f"Also time steps as CUDA graphs ({CAPTURABLE}).")
     ] = False,
     data: DataOption = None,
     out: OutOption = None,

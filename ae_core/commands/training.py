@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from ae_core import files
-from ae_core.commands.options import DataOption, DeviceOption, OutOption, PhaseOption, SeedOption
+from ae_core.commands.options import (
+    CAPTURABLE,
+    DataOption,
+    DeviceOption,
+    OutOption,
+    PhaseOption,
+    SeedOption,
+)
 from ae_core.commands.output import describe, save, writable
 from ae_core.data import locate
 from ae_core.errors import InputError
@@ -38,7 +45,7 @@ def train(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     graph: Annotated[
-        bool, typer.Option("--graph", help="Queue each step as one CUDA graph (gpu-v1, gpu-v2).")
+        bool, typer.Option("--graph", help=f"Queue each step as one CUDA graph ({CAPTURABLE}).")
     ] = False,
     data: DataOption = None,
     checkpoint: Annotated[

@@ -21,7 +21,7 @@ def benchmark(
     names: Sequence[str],
     dataset: Dataset,
     *,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     steps: int | None = None,
     budget: float = 30.0,
     device: str = "auto",
@@ -33,13 +33,14 @@ def benchmark(
     Args:
         names: phases, in the order of the table.
         dataset: its first images are trained on, again and again.
-        batch_size: images per step.
+        batch_size: images per step; by default what each phase is made for.
         steps: how many to time of each; by default what `budget` allows (see `time_steps`).
         budget: seconds for each.
         device: what runs the kernels of CUDA phases: `auto` or `cuda`.
         graph: time phases that can also with their step as a CUDA graph.
-        with_torch: also time the same network in PyTorch (extra `[peer]`): on the CPU with as many
-            threads, on the GPU launch by launch, as a graph, and with the tensor cores.
+        with_torch: also time the same network in PyTorch (extra `[peer]`) at the same batch sizes:
+            on the CPU with as many threads, on the GPU launch by launch, as a graph, and with the
+            tensor cores.
 
     Raises:
         InputError: a CUDA phase without a GPU: an emulator's time would say nothing.
@@ -55,7 +56,8 @@ def benchmark(
     if with_torch:
         pytorch.require()
     facts, watch = provenance.current(), Watch()
-    images = dataset.train.images[: max(TIMED_IMAGES, batch_size)]
+    sizes = {name: batch_size or phases.named(name).batch_size for name in names}
+    images = dataset.train.images[: max([TIMED_IMAGES, *sizes.values()])]
     rows: list[StepTime] = []
     for name in names:
         variants = [False, True] if graph and phases.named(name).capturable else [False]
@@ -67,17 +69,18 @@ def benchmark(
                 budget=budget,
                 device=device,
                 graph=variant,
-                batch_size=batch_size,
+                batch_size=sizes[name],
             )
             for variant in variants
         ]
     if with_torch:
         pixels = normalise(images)
-        for threads in sorted({row.threads for row in rows if row.device_kind == "cpu"}):
-            rows.append(pytorch.time_cpu_steps(pixels, threads, steps, budget, batch_size))
-        if on_gpu:
+        on_host = sorted({(r.threads, r.batch_size) for r in rows if r.device_kind == "cpu"})
+        for threads, size in on_host:
+            rows.append(pytorch.time_cpu_steps(pixels, threads, steps, budget, size))
+        for size in sorted({sizes[name] for name in on_gpu}):
             for variant in pytorch.GPU_VARIANTS:
-                rows.append(pytorch.time_gpu_steps(pixels, variant, steps, budget, batch_size))
+                rows.append(pytorch.time_gpu_steps(pixels, variant, steps, budget, size))
     main = next((row for row in rows if row.device_kind == "gpu"), rows[0])
     return BenchmarkRecord(
         provenance=facts,

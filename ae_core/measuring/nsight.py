@@ -1,7 +1,7 @@
 """Nsight Compute's figures of a phase's main kernels, where there are a GPU and `ncu`.
 
-`python -m ae_core.measuring.nsight PHASE BATCH_SIZE` is the program that ncu watches: two training
-steps, no more.
+`python -m ae_core.measuring.nsight PHASE BATCH_SIZE` is the program that ncu watches: a training
+step to warm up, and one of which it sees the convolutions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from shutil import which
 
 import numpy as np
@@ -23,7 +23,6 @@ from ae_core.devices.kernels import DeviceError
 from ae_core.phases.feed import Feed
 from ae_core.records import KernelFigures, KernelsRecord, provenance
 
-CONVOLUTIONS = "regex:correlate|weight_gradient|conv2d_gemm"
 DURATION = "gpu__time_duration.sum"
 OCCUPANCY = "sm__warps_active.avg.pct_of_peak_sustained_active"
 ARITHMETIC = "sm__throughput.avg.pct_of_peak_sustained_elapsed"
@@ -40,8 +39,10 @@ def available() -> bool:
     return which("ncu") is not None
 
 
-def measure(phase: str, dataset: Dataset, batch_size: int = 1) -> KernelsRecord:
+def measure(phase: str, dataset: Dataset, batch_size: int | None = None) -> KernelsRecord:
     """Run a phase under ncu and read what it says of the convolutions of one training step.
+
+    The batch is what the phase is made for, unless `batch_size` says another.
 
     Raises:
         DeviceError: no GPU, no ncu, or ncu failed: with its last words.
@@ -49,16 +50,10 @@ def measure(phase: str, dataset: Dataset, batch_size: int = 1) -> KernelsRecord:
     if not available():
         raise DeviceError("expected ncu on the PATH, found none: it comes with the CUDA toolkit")
     facts, device = provenance.current(), open_device("cuda")
+    batch_size = batch_size or phases.named(phase).batch_size
     command = ["ncu", "--csv", "--clock-control", "none", "--metrics", ",".join(METRICS)]
-    command += ["--profile-from-start", "off", "--kernel-name", CONVOLUTIONS]
-    command += [
-        "--launch-count",
-        str(SAMPLE),
-        sys.executable,
-        "-m",
-        "ae_core.measuring.nsight",
-        phase,
-    ]
+    command += ["--profile-from-start", "off", "--launch-count", str(SAMPLE)]
+    command += [sys.executable, "-m", "ae_core.measuring.nsight", phase, str(batch_size)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -108,6 +103,19 @@ def figures(lines: Iterable[str]) -> Iterator[KernelFigures]:
         )
 
 
+def walk(autoencoder: Autoencoder, start: Callable[[], object], stop: Callable[[], object]) -> None:
+    """Run one training step; `start` is called before each of its convolutions, `stop` after it."""
+    for step in autoencoder.steps(autoencoder.batch_size):
+        if step.kind != "convolution":
+            step.run()
+            continue
+        autoencoder.device.synchronize()
+        start()
+        step.run()
+        autoencoder.device.synchronize()
+        stop()
+
+
 def main(phase: str, batch_size: int) -> None:
     """A step to warm up, and a step to look at."""
     import cupy  # noqa: PLC0415
@@ -118,10 +126,7 @@ def main(phase: str, batch_size: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (batch_size, *image), np.uint8)
     autoencoder.take_from(Feed(device, pixels))
     autoencoder.warm_up()
-    cupy.cuda.runtime.profilerStart()
-    autoencoder.step()
-    device.synchronize()
-    cupy.cuda.runtime.profilerStop()
+    walk(autoencoder, cupy.cuda.runtime.profilerStart, cupy.cuda.runtime.profilerStop)
 
 
 if __name__ == "__main__":

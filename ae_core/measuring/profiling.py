@@ -33,7 +33,7 @@ def profile_operations(
     warmup: int = 2,
     device: str | KernelDevice = "auto",
     architecture: Architecture | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     seed: int = 0,
 ) -> ProfileRecord:
     """Time `steps` training steps on the first `images` images, then each entry of as many.
@@ -43,11 +43,13 @@ def profile_operations(
     takes longer to queue than `LONGEST_HOLD` can't be held: its record says so. What the marks
     around an entry take themselves is subtracted.
 
-    The other arguments are those of `time_steps`; on the emulator the network is `MINI` by default.
+    The other arguments are those of `time_steps`; on the emulator the network is `MINI` by default,
+    and a batch is what the phase is made for.
     """
     facts = provenance.current()
     opened = phases.opened(phase, device)
     architecture = architecture or default_architecture(opened)
+    batch_size = batch_size or phases.named(phase).batch_size
     pixels = sized(dataset.train.images[: max(images, batch_size)], architecture.height)
     step = time_steps(
         phase,

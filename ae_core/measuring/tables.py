@@ -47,20 +47,21 @@ def differences(found: Iterable[Difference]) -> pd.DataFrame:
 def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
     """One row an implementation: milliseconds per image, and ratios within this run.
 
-    Speed-ups refer to the plain loops; the last column to PyTorch at its best in float32 on the
-    same device with as many threads. Seconds for 50,000 images are measured, or marked as
-    extrapolated.
+    Ratios are of times per image. Speed-ups refer to the plain loops at their smallest batch; the
+    last column to PyTorch at its best in float32 at the same batch size, on the same device with as
+    many threads. Seconds for 50,000 images are measured, or marked as extrapolated.
     """
-    plain = next((step for step in record.steps if step.name == "cpu"), None)
+    loops = (step for step in record.steps if step.name == "cpu")
+    plain = min(loops, key=lambda step: step.batch_size, default=None)
     exact = (step for step in record.steps if step.peer and step.precision == "float32")
-    slowest_first = sorted(exact, key=lambda step: step.median, reverse=True)
-    peers = {(step.device, step.threads): step for step in slowest_first}
+    slowest_first = sorted(exact, key=lambda step: step.per_image, reverse=True)
+    peers = {_conditions(step): step for step in slowest_first}
     rows = []
     for step in record.steps:
         low, median, high = (1e3 * t / step.batch_size for t in (step.low, step.median, step.high))
         row = {
-            "implementation": title(step.name),
-            "on": place(record, step),
+            "implementation": named(step),
+            "on": place(step.gpus, step.threads),
             "ms per image": digits(median),
             "10-90 %": between(low, high),
             "n": count(step.n),
@@ -68,10 +69,10 @@ def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
             + (" extrapolated" if step.extrapolated else ""),
         }
         if plain:
-            row["speed-up"] = times(plain.median / step.median)
+            row["speed-up"] = times(plain.per_image / step.per_image)
         if peers:
-            peer = peers.get((step.device, step.threads))
-            row["time / PyTorch's"] = digits(step.median / peer.median) if peer else ""
+            peer = peers.get(_conditions(step))
+            row["time / PyTorch's"] = digits(step.per_image / peer.per_image) if peer else ""
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -91,16 +92,26 @@ def usage(compiled: Mapping[KernelSource, Mapping[str, Usage]]) -> pd.DataFrame:
     )
 
 
-def place(record: BenchmarkRecord, step: StepTime) -> str:
-    """Where a row was measured: the GPU, or so many threads."""
-    gpu = record.provenance.gpu
-    if gpu and step.device == gpu.model:
-        return "GPU"
-    return "1 thread" if step.threads == 1 else f"{step.threads} threads"
+def named(step: StepTime) -> str:
+    """What was timed, as the book calls it."""
+    return title(
+        step.name,
+        graph=step.graph,
+        precision=step.precision,
+        gpus=step.gpus,
+        batch_size=step.batch_size,
+    )
+
+
+def place(gpus: int, threads: int) -> str:
+    """What did the arithmetic: so many GPUs, or threads where there were none."""
+    if gpus:
+        return "GPU" if gpus == 1 else f"{gpus} GPUs"
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 def profile(record: ProfileRecord) -> pd.DataFrame:
-    """One row an operation of a layer, in the order of the step; a last row has the gaps."""
+    """One row an entry of the step, in its order; a last row has the gaps."""
     frame = operation_times(record)
     frame["operation"] = frame["name"]
     return _timed(record, frame)
@@ -109,7 +120,7 @@ def profile(record: ProfileRecord) -> pd.DataFrame:
 def operations(record: ProfileRecord) -> pd.DataFrame:
     """One row an operation, summed over layers: time, share, launches, rate, and of the roofline.
 
-    A last row has the gaps between operations.
+    An entry that does several operations has a row of its own; a last row has the gaps.
     """
     frame = operation_times(record).groupby("operation", sort=False).sum(numeric_only=True)
     return _timed(record, frame.sort_values("median", ascending=False).reset_index())
@@ -150,6 +161,11 @@ def operation_times(record: ProfileRecord) -> pd.DataFrame:
     return frame
 
 
+def _conditions(step: StepTime) -> tuple[str, int, int, int]:
+    """What two steps must have in common for one to be a fair yardstick of the other."""
+    return step.device, step.gpus, step.threads, step.batch_size
+
+
 def _timed(record: ProfileRecord, frame: pd.DataFrame) -> pd.DataFrame:
     """Columns `operation`, `median`, `flops`, `launches`, `least` as a person reads them."""
     step = max(record.step.median, record.seconds)
@@ -160,11 +176,15 @@ def _timed(record: ProfileRecord, frame: pd.DataFrame) -> pd.DataFrame:
         "of step": [percent(share, 1) for share in frame["median"] / step],
         "launches": frame["launches"].map(count),
         "GFLOP/s": [
-            f"{rate / 1e9:,.1f}" if rate else "" for rate in frame["flops"] / frame["median"]
+            f"{flops / seconds / 1e9:,.1f}" if flops and seconds else ""
+            for flops, seconds in zip(frame["flops"], frame["median"], strict=True)
         ],
     }
     if record.ceilings and not record.includes_launches:
-        columns["of roofline"] = [percent(share, 1) for share in frame["least"] / frame["median"]]
+        columns["of roofline"] = [
+            percent(least / seconds, 1) if seconds else ""
+            for least, seconds in zip(frame["least"], frame["median"], strict=True)
+        ]
     if not frame["launches"].any():
         del columns["launches"]
     if record.includes_launches:

@@ -136,7 +136,7 @@ def title(
     graph: bool = False,
     precision: Precision | None = None,
     gpus: int = 1,
-    batch_size: int | None = None,
+    batch_size: int = 1,
 ) -> str:
     """How the book calls a phase, or a library beside them.
 
@@ -145,7 +145,7 @@ def title(
         graph: whether its step is queued as one CUDA graph.
         precision: of its products, named where it is not the phase's own.
         gpus: how many, named where there are several.
-        batch_size: images per step, named if given.
+        batch_size: images per step, named likewise.
     """
     phase = PHASES.get(name)
     own = phase.precision if phase else "float32"
@@ -153,7 +153,7 @@ def title(
     parts += ["graph"] if graph else []
     parts += [precision] if precision not in (None, own) else []
     parts += [f"{gpus} GPUs"] if gpus > 1 else []
-    parts += [f"batch size {batch_size:,}"] if batch_size else []
+    parts += [f"batch size {batch_size:,}"] if batch_size > 1 else []
     return ", ".join(parts)
 
 

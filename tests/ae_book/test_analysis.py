@@ -9,7 +9,7 @@ import pytest
 from ae_book.analysis import figures as analysis_figures
 from ae_book.analysis import side_by_side
 from ae_book.analysis import tables as analysis_tables
-from ae_book.showing import figures
+from ae_book.showing import figures, tables
 from ae_core import phases
 from ae_core.architecture import MINI
 from tests import handmade
@@ -17,10 +17,6 @@ from tests.handmade import CPU
 
 GFLOP = 1.03702887
 """Of a training step: convolutions 3 x 0.349175808 - 0.014155776, all else 0.003657222."""
-
-
-def by_name(rows):
-    return {row.name: row for row in rows}
 
 
 @pytest.fixture
@@ -40,6 +36,7 @@ def test_every_phase_has_its_row_in_the_order_of_the_book_and_libraries_follow(t
         ("GPU basic, a launch per pair", "GPU"),
         ("GPU basic, a launch per filter", "GPU"),
         ("GPU v1, batched", "GPU"),
+        ("GPU v1, batched, graph", "GPU"),
         ("GPU v2, implicit GEMM", "GPU"),
         ("GPU v2, implicit GEMM, graph", "GPU"),
         ("PyTorch", "4 threads"),
@@ -115,7 +112,7 @@ def test_libraries_have_no_previous_phase(table):
 
 
 def test_rates_are_of_the_whole_steps_arithmetic():
-    row = by_name(side_by_side.phases(handmade.gpu_run(), {}))["gpu-v2"]
+    row = side_by_side.phases(handmade.gpu_run(), {}).find("gpu-v2")
     assert row.flops_rate == pytest.approx(1e9 * GFLOP / 0.01)
 
 
@@ -131,9 +128,9 @@ def test_rows_of_several_machines_of_one_run_say_which():
 
 def test_a_machine_without_a_gpu_shows_a_published_run_beside_its_own_rows():
     rows = side_by_side.phases(handmade.laptop_run(), {"h100 edition": handmade.gpu_run()})
-    assert [row.published for row in rows] == [False] * 2 + [True] * 10
+    assert [row.published for row in rows] == [False] * 2 + [True] * 11
     frame = analysis_tables.table(rows)
-    assert list(frame["from"]) == ["this run"] * 2 + ["h100 edition, published"] * 10
+    assert list(frame["from"]) == ["this run"] * 2 + ["h100 edition, published"] * 11
     frame = frame.set_index(["from", "implementation"])
     assert frame.loc[("this run", "CPU loops, all cores"), "over plain loops"] == "4.00x"
     published = frame.loc["h100 edition, published"]
@@ -145,10 +142,10 @@ def test_a_machine_without_a_gpu_shows_a_published_run_beside_its_own_rows():
 
 def test_times_of_two_machines_are_never_divided_by_each_other():
     run = handmade.laptop_run() | {"gpu_benchmark": handmade.benchmark(handmade.step("gpu-v1", 1))}
-    rows = by_name(side_by_side.phases(run, {}))
-    assert rows["cpu-parallel"].speedup("cpu") == 4
-    assert rows["gpu-v1"].speedup("cpu") is None
-    frame = analysis_tables.table([*rows.values()]).set_index("implementation")
+    rows = side_by_side.phases(run, {})
+    assert rows.find("cpu-parallel").speedup("cpu") == 4
+    assert rows.find("gpu-v1").speedup("cpu") is None
+    frame = analysis_tables.table(rows).set_index("implementation")
     for column in ("over plain loops", "over parallel loops", "over previous phase"):
         assert frame.loc["GPU v1, batched", column] == ""
 
@@ -190,9 +187,9 @@ def test_rows_that_are_all_published_still_say_so():
 
 
 def test_nothing_measured_is_no_rows():
-    assert side_by_side.phases({}, {}) == []
+    assert side_by_side.phases({}, {}) == ()
     assert analysis_tables.table([]).empty
-    assert side_by_side.one_machine([]) == {}
+    assert side_by_side.one_machine([]) == ()
 
 
 def test_every_subset_of_records_gives_a_table_without_zeros():
@@ -207,7 +204,7 @@ def test_every_subset_of_records_gives_a_table_without_zeros():
 
 
 def test_a_phase_that_was_only_profiled_has_the_profiles_step():
-    row = by_name(side_by_side.phases({"p": handmade.profile("gpu-v1", 0.02)}, {}))["gpu-v1"]
+    (row,) = side_by_side.phases({"p": handmade.profile("gpu-v1", 0.02)}, {})
     assert row.per_image == 0.02
     assert row.extrapolated
 
@@ -230,18 +227,18 @@ def test_epochs_of_an_earlier_run_do_not_count():
 @pytest.mark.parametrize(
     "record",
     [
-        handmade.training("gpu-v2", 100, (1.0,), batch_size=32),
         handmade.training("gpu-v2", 100, (1.0,), initial_scale=0.3),
         handmade.training("gpu-v2", 100, (1.0,), architecture=MINI),
         handmade.training("gpu-v2", 100, (1.0,), handmade.EMULATOR),
         handmade.profile("gpu-v2", 1.0, handmade.EMULATOR),
         handmade.profile("gpu-v2", 1.0).model_copy(update={"architecture": MINI}),
-        handmade.benchmark(handmade.step("gpu-v2", 1.0, batch_size=32)),
+        handmade.benchmark(handmade.step("gpu-of-old", 1.0)),
+        handmade.training("gpu-of-old", 100, (1.0,)),
         handmade.benchmark(handmade.step("gpu-v2", 1.0)).model_copy(update={"architecture": MINI}),
     ],
 )
 def test_other_work_than_the_phases_is_no_row(record):
-    assert side_by_side.phases({"record": record}, {}) == []
+    assert side_by_side.phases({"record": record}, {}) == ()
 
 
 def test_of_two_trainings_the_longer_counts_and_a_graphs_is_its_own():
@@ -251,17 +248,18 @@ def test_of_two_trainings_the_longer_counts_and_a_graphs_is_its_own():
         "c": handmade.training("gpu-v2", 50, (0.5,)),
         "d": handmade.training("gpu-v2", 300, (0.3,), graph=True),
     }
-    rows = by_name(side_by_side.phases(run, {}))
-    assert rows["gpu-v2"].trained_seconds == 2.0
-    assert rows["gpu-v2, graph"].trained_seconds == 0.3
+    rows = side_by_side.phases(run, {})
+    assert rows.find("gpu-v2").trained_seconds == 2.0
+    assert rows.find("gpu-v2", graph=True).trained_seconds == 0.3
 
 
 def test_sentences_compare_rows_of_the_machine_that_has_most_phases():
     rows = side_by_side.phases(handmade.laptop_run(), {"h100 edition": handmade.gpu_run()})
     told = side_by_side.one_machine(rows)
-    assert {row.origin for row in told.values()} == {"h100 edition"}
-    assert set(told) == {*side_by_side.STORY, "PyTorch", "PyTorch, graph"}
-    assert told["PyTorch"].on_gpu
+    assert {row.origin for row in told} == {"h100 edition"}
+    assert told.timed == {*phases.PHASES, "PyTorch"}
+    assert told.find("PyTorch").on_gpu and told.find("PyTorch", graph=True)
+    assert told.find("PyTorch", graph=True, precision="bf16") is None
 
 
 def test_runs_stand_side_by_side_without_ratios():
@@ -271,10 +269,6 @@ def test_runs_stand_side_by_side_without_ratios():
     assert found["CPU loops, one thread"] == ["1,000", "800"]
     assert found["GPU v1, batched"] == ["", "20.0"]
     assert found["PyTorch"] == ["", "40.0"]
-
-
-def test_every_phase_of_the_book_has_its_place_in_the_story():
-    assert set(phases.PHASES) <= set(side_by_side.STORY)
 
 
 def test_a_loss_trace_spreads_its_points_over_the_time():
@@ -296,7 +290,7 @@ def test_extrapolated_bars_are_hatched_and_measured_ones_are_not():
     (axis,) = analysis_figures.epoch_times(side_by_side.phases(handmade.gpu_run(), {})).axes
     measured = [bar.get_width() for bar in axis.patches if not bar.get_hatch()]
     assert measured == [610, 250]
-    assert len(axis.patches) == 10
+    assert len(axis.patches) == 11
 
 
 def test_hatches_stand_on_no_ground_of_their_own_colour():
@@ -321,15 +315,17 @@ def test_gains_start_from_one_and_point_left_where_time_was_lost():
     (axis,) = analysis_figures.step_gains(side_by_side.phases(handmade.gpu_run(), {})).axes
     ends = [bar.get_x() + bar.get_width() for bar in axis.patches]
     assert {bar.get_x() for bar in axis.patches} == {1}
-    assert ends == pytest.approx([8, 1 / 16, 8, 10, 2, 2.5])
+    assert ends == pytest.approx([8, 1 / 16, 8, 10, 1.25, 2, 2.5])
 
 
 def test_shares_of_a_step_add_up_to_all_of_it():
-    (axis,) = analysis_figures.time_shares(side_by_side.phases(handmade.gpu_run(), {})).axes
-    assert len(axis.patches) == 3 * 5
-    ends = [bar.get_x() + bar.get_width() for bar in axis.patches[4::5]]
+    figure = analysis_figures.time_shares(side_by_side.phases(handmade.gpu_run(), {}))
+    (axis,) = figure.axes
+    assert [bar.get_width() for bar in axis.patches] == pytest.approx([25] * 3 * 4)
+    ends = [bar.get_x() + bar.get_width() for bar in axis.patches[3::4]]
     assert ends == pytest.approx([100] * 3)
-    assert [bar.get_width() for bar in axis.patches[:5]] == pytest.approx([25, 0, 25, 25, 25])
+    drawn = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert drawn == ["convolution, forward", "convolution, weight gradient", "all else", "gaps"]
 
 
 def test_memory_has_a_side_for_the_gpu_only_where_there_is_one():
@@ -357,13 +353,100 @@ def test_a_steps_spread_stands_beside_what_other_runs_and_training_took():
     """v2: 10 ms in the large benchmark, 16 in its profile, 1,220 s over two epochs in training."""
     run = handmade.gpu_run()
     rows = side_by_side.one_machine(side_by_side.phases(run, {}))
-    frame = analysis_tables.spread([*rows.values()], run.values()).set_index("implementation")
+    frame = analysis_tables.spread(rows, run.values()).set_index("implementation")
     v2 = frame.loc["GPU v2, implicit GEMM"]
-    assert v2["median, ms"] == "10.0" and v2["80 % within"] == "9.00 to 15.0"
+    assert v2["ms per image"] == "10.0" and v2["80 % within"] == "9.00 to 15.0"
     assert v2["mean over median"] == "1.25"
     assert v2["median in other runs"] == "16.0"
     assert v2["trained, ms an image"] == "12.2"
     loops = frame.loc["CPU loops, one thread"]
-    assert loops["median in other runs"] == "9,000"  # of one thread; its profile has four
+    assert loops["median in other runs"] == "800 to 9,000"  # in its profile, and in chapter 2
     alone = frame.loc["GPU v1, batched"]
     assert alone["median in other runs"] == alone["trained, ms an image"] == ""
+
+
+def batched_run():
+    """A step of 20 ms with one image and with 128, beside plain loops of 0.8 s an image."""
+    steps = [
+        handmade.step("cpu", 0.8, CPU),
+        handmade.step("gpu-v1", 0.08, batch_size=128),
+        handmade.step("gpu-v2", 0.02),
+        handmade.step("gpu-v2", 0.02, batch_size=128),
+        handmade.step("gpu-v2", 0.01, batch_size=128, graph=True),
+        handmade.step("PyTorch", 0.01, peer=True),
+        handmade.step("PyTorch", 0.04, batch_size=128, peer=True),
+        handmade.step("PyTorch", 0.005, batch_size=128, peer=True, precision="bf16", graph=True),
+    ]
+    return {"gpu_benchmark": handmade.benchmark(*steps)}
+
+
+def test_batches_are_compared_per_image():
+    """40 times as fast a step, for 128 times as many images."""
+    rows = side_by_side.phases(batched_run(), {})
+    single, batch = rows.find("gpu-v2"), rows.find("gpu-v2", batch_size=128)
+    assert single.speedup("cpu") == pytest.approx(40)
+    assert batch.speedup("cpu") == pytest.approx(5120)
+    assert batch.flops_rate == pytest.approx(128 * 1e9 * GFLOP / 0.02, rel=1e-2)  # one update
+    table = analysis_tables.table(rows).set_index("implementation")
+    assert table["over plain loops"].to_dict() == {
+        "CPU loops, one thread": "1.00x",
+        "GPU v1, batched, batch size 128": "1,280x",
+        "GPU v2, implicit GEMM": "40.0x",
+        "GPU v2, implicit GEMM, batch size 128": "5,120x",
+        "GPU v2, implicit GEMM, graph, batch size 128": "10,240x",
+        "PyTorch": "80.0x",
+        "PyTorch, batch size 128": "2,560x",
+        "PyTorch, graph, bf16, batch size 128": "20,480x",
+    }
+    assert table.loc["GPU v2, implicit GEMM, batch size 128", "ms per image"] == "0.156"
+
+
+def test_a_phase_gains_over_the_one_before_at_the_same_batch_size():
+    rows = side_by_side.phases(batched_run(), {})
+    assert rows.find("gpu-v2", batch_size=128).gain == pytest.approx(4)
+    assert rows.find("gpu-v2", batch_size=128, graph=True).gain == pytest.approx(2)
+    assert rows.find("gpu-v2").gain is None  # v1 was not timed with one image
+    assert rows.find("PyTorch", batch_size=128).gain is None
+
+
+def test_what_a_benchmark_prints_compares_per_image_and_like_with_like():
+    frame = tables.benchmark(batched_run()["gpu_benchmark"]).set_index("implementation")
+    batch = frame.loc["GPU v2, implicit GEMM, batch size 128"]
+    assert (batch["ms per image"], batch["speed-up"]) == ("0.156", "5,120x")
+    assert batch["time / PyTorch's"] == "0.500"  # of its 40 ms with as many images, in float32
+    assert frame.loc["GPU v2, implicit GEMM", "time / PyTorch's"] == "2.00"
+    assert frame.loc["CPU loops, one thread", "time / PyTorch's"] == ""
+
+
+def test_rows_keep_every_batch_size_that_was_trained():
+    run = {
+        "a": handmade.training("gpu-v2", 100, (1.0,)),
+        "b": handmade.training("gpu-v2", 100, (0.5,), batch_size=32),
+    }
+    rows = side_by_side.phases(run, {})
+    assert [(row.batch_size, row.trained_seconds) for row in rows] == [(1, 1.0), (32, 0.5)]
+    first, second = analysis_figures.loss_over_time(rows).axes[0].lines
+    assert first.get_color() == second.get_color() == phases.PHASES["gpu-v2"].colour
+    assert first.get_linewidth() < second.get_linewidth()
+    assert second.get_label().endswith("batch size 32")
+
+
+def test_runs_stand_side_by_side_at_every_batch_size():
+    frame = analysis_tables.beside(batched_run(), {"h100 edition": handmade.gpu_run()})
+    found = frame.set_index("implementation").T.to_dict("list")
+    assert found["GPU v2, implicit GEMM"] == ["20.0", "10.0"]
+    assert found["GPU v2, implicit GEMM, batch size 128"] == ["0.156", ""]
+
+
+def test_several_gpus_are_compared_with_one():
+    steps = [
+        handmade.step("gpu-v1", 0.08),
+        handmade.step("gpu-v2", 0.02),
+        handmade.step("gpu-v2", 0.0125, gpus=2),
+    ]
+    rows = side_by_side.phases({"b": handmade.benchmark(*steps)}, {})
+    assert [(row.title, row.gain) for row in rows] == [
+        ("GPU v1, batched", None),
+        ("GPU v2, implicit GEMM", pytest.approx(4)),
+        ("GPU v2, implicit GEMM, 2 GPUs", pytest.approx(1.6)),
+    ]

@@ -50,7 +50,8 @@ SYNTHETIC = Identity("synthetic", "synthetic", "x")
 def about(**changes: Any) -> dict[str, Any]:
     """What every record has."""
     memory = Memory(2**30, 3 * 2**20)
-    return {"provenance": FACTS, "dataset": PHOTOGRAPHS, "device": CARD, "memory": memory} | changes
+    where = {"device": CARD, "device_kind": "gpu", "memory": memory}
+    return {"provenance": FACTS, "dataset": PHOTOGRAPHS} | where | changes
 
 
 def step(name: str, seconds: float, **changes: Any) -> StepTime:
@@ -58,6 +59,8 @@ def step(name: str, seconds: float, **changes: Any) -> StepTime:
     fixed = {
         "name": name,
         "device": CARD,
+        "device_kind": "gpu",
+        "gpus": 1,
         "threads": 1,
         "batch_size": 1,
         "n": 10,
@@ -78,8 +81,9 @@ TIMES |= {"maxpool_forward": 1e-3, "maxpool_backward": 1e-3, "relu_forward": 2e-
 def profile(phase: str, scale: float = 1.0, **changes: Any) -> ProfileRecord:
     operations = [
         OperationTime(
-            layer="conv1",
-            operation=operation,
+            name=f"conv1.{operation}",
+            kind="convolution" if operation.startswith("conv2d") else "elementwise",
+            operations=(f"conv1.{operation}",),
             n=1,
             **dict.fromkeys(("median", "low", "high"), scale * seconds),
             flops=10**9 if operation.startswith("conv2d") else 1,
@@ -108,6 +112,7 @@ def training(images: int = 1000, epochs: int = 2, batch: int = 1, **changes: Any
         "settings": TrainingSettings(images=images, batch_size=batch),
         "epochs": passes,
         "test": TestResult(images=1, mse=0.02, psnr=1, seconds=1),
+        "gpus": 1,
         "threads": 1,
         "parameters_digest": "x",
     }
@@ -370,6 +375,14 @@ def test_a_small_network_and_larger_batches_are_another_work():
         benchmark(step("cpu", 1, batch_size=2)),
     ):
         assert quantities.steps({"cpu_benchmark": other}, "cpu") is None
+    batch = profile("gpu-v1", step=step("gpu-v1", 1e-2, batch_size=2))
+    assert quantities.profile({"profile_gpu-v1": batch}, "gpu-v1") is None
+
+
+def test_a_graphs_time_does_not_stand_for_its_phases():
+    timed = benchmark(step("gpu-v2", 5e-4), step("gpu-v2", 2e-4, graph=True))
+    (found,) = quantities.steps({"gpu_benchmark": timed}, "gpu-v2")
+    assert found.median == 5e-4
 
 
 def test_profiles_give_times_shares_and_gains():
@@ -385,7 +398,7 @@ def test_profiles_give_times_shares_and_gains():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"device": "emulator on A processor"}, {"architecture": MINI}, {"includes_launches": True}],
+    [{"device_kind": "emulator"}, {"architecture": MINI}, {"includes_launches": True}],
 )
 def test_profiles_of_an_emulator_a_small_network_or_launches_are_not_taken(changes):
     assert quantities.profile({"profile_gpu-v1": profile("gpu-v1", **changes)}, "gpu-v1") is None

@@ -34,7 +34,7 @@ def test_without_a_gpu_an_edition_is_spoken_of(run):
     here, card = run("runs/quick", handmade.laptop_run()), run("editions/card", handmade.gpu_run())
     found = comparison.read(str(here.folder))
     assert (found.here, found.spoken) == (here, card)
-    assert {row.origin for row in found.told.values()} == {"card edition"}
+    assert {row.origin for row in found.told} == {"card edition"}
     assert {row.origin for row in found.rows} == {"this run", "card edition"}
     assert [*found.published] == ["card edition"]
 

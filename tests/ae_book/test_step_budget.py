@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 
 from ae_book.analysis import side_by_side, step_budget
+from ae_book.analysis.side_by_side import Variant
 from ae_core.architecture import Architecture
 from tests import handmade
 
 BUDGET = step_budget.Budget(
-    "x", gaps=1, rest=2, convolutions=4, rest_floor=0.25, convolutions_floor=0.75
+    Variant.of(handmade.step("gpu-v2", 8.0)),
+    gaps=1,
+    rest=2,
+    convolutions=4,
+    rest_floor=0.25,
+    convolutions_floor=0.75,
 )
 
 
@@ -24,7 +30,7 @@ def rows(**changes):
 
 def test_a_step_is_split_in_four_that_add_up_to_it():
     """40 ms: three operations of 10 ms each, of which 1, 3 and 0.001 are their floors."""
-    found = step_budget.budget("gpu-v1", handmade.profile("gpu-v1", 0.04))
+    found = step_budget.budget(handmade.profile("gpu-v1", 0.04))
     assert np.isclose(found.floor, 4.001e-3)
     assert np.isclose(found.rest_floor, 1e-6)
     assert np.isclose(found.convolutions, 20e-3 - 4e-3)
@@ -35,7 +41,7 @@ def test_a_step_is_split_in_four_that_add_up_to_it():
 
 def test_an_operation_that_beats_its_floor_has_nothing_beyond_it():
     """Caches can feed a kernel faster than memory; what is left must not turn negative."""
-    found = step_budget.budget("gpu-v1", handmade.profile("gpu-v1", 0.004))
+    found = step_budget.budget(handmade.profile("gpu-v1", 0.004))
     assert np.isclose(found.floor, 1e-3 + 1e-3 + 1e-6)
     assert np.isclose(found.convolutions, 0)
     assert np.isclose(found.step, 4e-3)
@@ -43,8 +49,12 @@ def test_an_operation_that_beats_its_floor_has_nothing_beyond_it():
 
 def test_a_graph_has_its_own_step_and_the_kernels_of_its_phase():
     profile = handmade.profile("gpu-v2", 0.04)
-    assert np.isclose(step_budget.budget("graph", profile, 0.032).gaps, 2e-3)
-    short = step_budget.budget("graph", profile, 0.029)
+    long, short = (
+        step_budget.budget(profile, handmade.step("gpu-v2", seconds, graph=True))
+        for seconds in (0.032, 0.029)
+    )
+    assert np.isclose(long.gaps, 2e-3)
+    assert short.variant.graph
     assert short.gaps == 0
     assert np.isclose(short.step, 29e-3)
     assert np.isclose(short.convolutions / short.rest, 16 / 9.999)
@@ -53,8 +63,16 @@ def test_a_graph_has_its_own_step_and_the_kernels_of_its_phase():
 def test_what_cant_be_split_is_not():
     profile = handmade.profile("gpu-basic", 0.04)
     launching = profile.model_copy(update={"includes_launches": True})
-    assert step_budget.budget("gpu-basic", launching) is None
-    assert step_budget.budget("cpu", handmade.profile("cpu", 0.04, handmade.CPU)) is None
+    assert step_budget.budget(launching) is None
+    assert step_budget.budget(handmade.profile("cpu", 0.04, handmade.CPU)) is None
+
+
+def test_a_batchs_step_is_split_for_each_of_its_images():
+    """40 ms for ten images, as before for one."""
+    found = step_budget.budget(handmade.profile("gpu-v1", 0.04, batch_size=10))
+    assert np.isclose(found.step, 4e-3) and np.isclose(found.gaps, 1e-3)
+    assert np.isclose(found.floor, 4.001e-4)
+    assert found.variant.title == "GPU v1, batched, batch size 10"
 
 
 def test_bounds_are_amdahls_law():
@@ -64,10 +82,15 @@ def test_bounds_are_amdahls_law():
     assert BUDGET.without("gaps", "rest", "convolutions") == 8
 
 
-def test_budgets_are_of_phases_that_fit_one_scale_and_of_the_graph_last():
+def test_budgets_are_of_phases_that_fit_one_scale_and_of_their_graphs():
     added = {"profile_gpu-v1": handmade.profile("gpu-v1", 0.02)}
-    names = [each.name for each in step_budget.budgets(rows(**added))]
-    assert names == ["gpu-v1", "gpu-v2", "gpu-v2, graph"]
+    found = [each.variant for each in step_budget.budgets(rows(**added))]
+    assert [(v.name, v.graph) for v in found] == [
+        ("gpu-v1", False),
+        ("gpu-v1", True),
+        ("gpu-v2", False),
+        ("gpu-v2", True),
+    ]
 
 
 def test_ideas_are_amdahls_law_or_were_measured():

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ae_book.showing import tables
+from ae_core import phases
+from ae_core.autoencoder import Autoencoder
 from ae_core.devices.kernels import DeviceError
 from ae_core.measuring import nsight
+from ae_core.phases.feed import Feed
+from tests.conftest import SMALL
 
 HEAD = '"ID","Kernel Name","Grid Size","Metric Name","Metric Unit","Metric Value"'
 KERNEL = '"void conv2d_gemm<0, 16, 16, 16, 4, 4>(const float *, int)","(64, 16, 1)"'
@@ -30,19 +36,42 @@ def test_a_launch_is_read_from_its_lines_of_csv():
     assert found.memory_traffic == pytest.approx(0.4983) and found.registers == 116
 
 
+def test_what_ncu_sees_is_each_convolution_of_one_step(random):
+    """However a phase calls its kernels."""
+    autoencoder = Autoencoder(phases.create("cpu-parallel", SMALL, batch_size=2))
+    autoencoder.take_from(Feed(autoencoder.device, random.random((2, 3, 8, 8), dtype=np.float32)))
+    steps, calls = autoencoder.steps(2), []
+    watched = [replace(s, run=lambda name=s.name: calls.append(name)) for s in steps]
+    autoencoder.steps = lambda images: watched
+    nsight.walk(autoencoder, lambda: calls.append("start"), lambda: calls.append("stop"))
+    assert [name for name in calls if name not in ("start", "stop")] == [s.name for s in steps]
+    seen = [calls[n + 1] for n, call in enumerate(calls) if call == "start"]
+    assert seen == [s.name for s in steps if s.kind == "convolution"] and len(seen) == 14
+    assert all(calls[n + 2] == "stop" for n, call in enumerate(calls) if call == "start")
+
+
 @pytest.fixture
 def ncu(monkeypatch):
     """Stand-ins for a GPU and for ncu, whose answer a test sets."""
     answer = subprocess.CompletedProcess([], 0, "\n".join(LINES), "")
-    device = type("Device", (), {"name": "card", "memory": lambda self: {"host": 1, "device": 2}})
+    device = type("Device", (), {"name": "card", "kind": "gpu"})
+    device.memory = lambda self: {"host": 1, "device": 2}
     monkeypatch.setattr(nsight, "available", lambda: True)
     monkeypatch.setattr(nsight, "open_device", lambda _: device())
-    monkeypatch.setattr(nsight.subprocess, "run", lambda *_, **__: answer)
+    answer.commands = []
+
+    def run(command, **_):
+        answer.commands.append(command)
+        return answer
+
+    monkeypatch.setattr(nsight.subprocess, "run", run)
     return answer
 
 
 def test_a_record_and_its_table(dataset, ncu):
-    record = nsight.measure("gpu-v2", dataset)
+    record = nsight.measure("gpu-v2", dataset, 32)
+    assert (record.phase, record.batch_size, record.device_kind) == ("gpu-v2", 32, "gpu")
+    assert ncu.commands[-1][-3:] == ["ae_core.measuring.nsight", "gpu-v2", "32"]
     (row,) = tables.kernels(record).to_dict("records")
     assert (row["us"], row["occupancy"], row["memory"]) == ("11.5", "23 %", "50 %")
 

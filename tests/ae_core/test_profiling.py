@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,11 +9,13 @@ from ae_book.analysis import headline
 from ae_book.showing import tables
 from ae_core import numbers, phases, records
 from ae_core.architecture import MINI
-from ae_core.measuring import benchmark, pytorch, timing
+from ae_core.measuring import benchmark, pytorch
 from ae_core.measuring.profiling import profile_operations
 from ae_core.measuring.timing import affordable, distribution, measure, time_steps
+from ae_core.phases.feed import Feed
 from ae_core.records import RecordError, StepTime, TrainingSettings
 from ae_core.training.loop import train
+from tests import handmade
 from tests.conftest import SMALL
 
 
@@ -26,10 +30,11 @@ CPU = [name for name, phase in phases.PHASES.items() if not phase.cuda]
 @pytest.mark.parametrize("phase", CPU)
 def test_a_profile_times_every_operation_of_a_step(dataset, phase):
     record = profile_operations(phase, dataset, images=4, steps=3, architecture=SMALL)
-    expected = [(cost.layer, cost.operation) for cost in SMALL.costs()]
-    assert [(o.layer, o.operation) for o in record.operations] == expected
-    assert all(o.n == 3 and 0 < o.low <= o.median <= o.high for o in record.operations)
-    convolutions = [o for o in record.operations if "conv2d" in o.operation]
+    expected = [f"{cost.layer}.{cost.operation}" for cost in SMALL.costs()]
+    assert [o.name for o in record.operations] == ["images", *expected, "losses kept"]
+    assert [name for o in record.operations for name in o.operations] == expected
+    assert all(o.n == 3 and 0 <= o.low <= o.median <= o.high for o in record.operations)
+    convolutions = [o for o in record.operations if "conv2d" in o.name]
     seconds = record.convolution_share * record.seconds
     assert np.isclose(record.convolution_rate, sum(o.flops for o in convolutions) / seconds)
     table = tables.operations(record)
@@ -37,13 +42,16 @@ def test_a_profile_times_every_operation_of_a_step(dataset, phase):
     assert np.isclose(table["of step"].str.rstrip("%").astype(float).sum(), 100, atol=1)
 
 
-@pytest.mark.parametrize(("phase", "launches"), [("gpu-v2", 42), ("gpu-basic-filter", 154)])
+@pytest.mark.parametrize(("phase", "launches"), [("gpu-v2", 44), ("gpu-basic-filter", 156)])
 def test_a_profile_counts_launches(dataset, phase, launches):
-    """v2: one each. By filter: one for each plane that a convolution writes or differentiates."""
+    """v2: one each. By filter: one for each plane that a convolution writes or differentiates.
+
+    Two of them take the images and keep their losses.
+    """
     record = profile_operations(phase, dataset, images=1, steps=3, device="emulated")
     assert record.architecture == MINI and record.ceilings is None
     assert sum(o.launches for o in record.operations) == launches
-    assert tables.profile(record)["launches"].iloc[0] == ("1" if phase == "gpu-v2" else "12")
+    assert tables.profile(record)["launches"].iloc[1] == ("1" if phase == "gpu-v2" else "12")
 
 
 def test_before_and_after_are_compared_by_operation_and_by_layer(dataset):
@@ -100,10 +108,9 @@ def test_a_distribution_is_median_and_deciles():
 
 
 def test_an_epoch_is_measured_or_extrapolated_and_says_which():
-    row = {"name": "cpu", "device": "x", "threads": 1, "low": 1, "median": 2, "high": 3}
-    few = StepTime(**row, batch_size=10, n=100, total=300)
-    assert few.extrapolated and few.seconds_per_epoch == 3 * 5000
-    all_images = StepTime(**row, batch_size=10, n=5000, total=15000)
+    few = handmade.step("cpu", 2.0, handmade.CPU, n=100, batch_size=10, total=300)
+    assert few.extrapolated and few.seconds_per_epoch == 3 * 5000 and few.per_image == 0.2
+    all_images = few.model_copy(update={"n": 5000, "total": 15000})
     assert not all_images.extrapolated and all_images.seconds_per_epoch == 15000
 
 
@@ -112,6 +119,28 @@ def test_an_emulators_time_is_not_put_beside_others(dataset, monkeypatch):
         benchmark.benchmark(["gpu-v2"], dataset, device="emulated")
     monkeypatch.setattr(benchmark.machine, "gpu", lambda: None)
     assert benchmark.timeable() == CPU
+
+
+def test_each_phase_is_timed_at_the_batch_it_is_made_for_and_pytorch_beside_it(
+    dataset, monkeypatch
+):
+    made_for = replace(phases.PHASES["cpu-parallel"], batch_size=2)
+    monkeypatch.setitem(phases.PHASES, "cpu-pairs", made_for)
+    asked = []
+
+    def timed(pixels, threads, steps, budget, batch_size):
+        asked.append((threads, batch_size))
+        return handmade.step("PyTorch", 1.0, handmade.CPU, threads, batch_size=batch_size)
+
+    monkeypatch.setattr(pytorch, "require", lambda: None)
+    monkeypatch.setattr(pytorch, "time_cpu_steps", timed)
+    names = ["cpu-parallel", "cpu-pairs"]
+    record = benchmark.benchmark(names, dataset, steps=3, with_torch=True)
+    threads = record.steps[0].threads
+    assert [step.batch_size for step in record.steps] == [1, 2, 1, 2]
+    assert asked == [(threads, 1), (threads, 2)]
+    same = benchmark.benchmark(names, dataset, steps=3, batch_size=4)
+    assert [step.batch_size for step in same.steps] == [4, 4]
 
 
 def test_a_batch_needs_its_images(images):
@@ -127,12 +156,15 @@ def test_the_peer_says_how_to_get_it(monkeypatch):
 
 def test_only_full_batches_are_timed(images, monkeypatch):
     """A ragged batch would be less work under the same name."""
-    seen = []
-    monkeypatch.setattr(
-        timing.Autoencoder, "step", lambda self, batch, rate, loss: seen.append(len(batch))
-    )
-    time_steps("cpu", images, steps=4, architecture=SMALL, batch_size=3)
-    assert set(seen) == {3}
+    seen, prepare = [], Feed.prepare
+
+    def watched(feed, count):
+        seen.append(count)
+        prepare(feed, count)
+
+    monkeypatch.setattr(Feed, "prepare", watched)
+    time_steps("cpu", images, steps=4, warmup=1, architecture=SMALL, batch_size=3)
+    assert seen == [3] * 5
 
 
 def test_the_headline_is_made_from_records(dataset, tmp_path):

@@ -13,6 +13,7 @@ from ae_core.errors import InputError
 from ae_core.files import UnwritableError
 from ae_core.records import RecordError, TrainingRecord, TrainingSettings
 from ae_core.training.loop import train
+from tests import handmade
 from tests.conftest import SMALL
 
 
@@ -143,3 +144,27 @@ def test_settings_keep_the_architecture():
     settings = TrainingSettings(architecture=SMALL)
     back = TrainingSettings.model_validate_json(settings.model_dump_json())
     assert back.architecture == SMALL != Architecture()
+
+
+def test_a_benchmarks_steps_are_found_by_their_fields():
+    steps = [
+        handmade.step("gpu-v2", 1.0, graph=True),
+        handmade.step("gpu-v2", 2.0),
+        handmade.step("gpu-v2", 3.0, batch_size=128),
+        handmade.step("PyTorch", 4.0, graph=True, precision="bf16", peer=True),
+    ]
+    record = handmade.benchmark(*steps)
+    assert record.step("gpu-v2").median == 2.0  # launch by launch, unless a graph is asked for
+    assert record.step("gpu-v2", graph=True).median == 1.0
+    assert record.step("gpu-v2", batch_size=128).per_image == 3 / 128
+    assert record.step("PyTorch", graph=True, precision="bf16").median == 4.0
+    with pytest.raises(RecordError, match=r"expected a step with .*'batch_size': 128"):
+        record.step("gpu-v2", graph=True, batch_size=128)
+
+
+def test_an_entry_of_several_operations_keeps_its_own_name():
+    alone, _, relu = handmade.profile("gpu-v2", 1.0).operations
+    both = (*alone.operations, *relu.operations)
+    fused = alone.model_copy(update={"name": "conv1 + ReLU", "operations": both})
+    assert (alone.label, fused.label) == ("conv2d_forward", "conv1 + ReLU")
+    assert fused.does("relu_forward") and not alone.does("relu_forward")
