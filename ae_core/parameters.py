@@ -25,6 +25,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ae_core import machine
+from ae_core.architecture import Architecture
 from ae_core.data.cifar10 import refuse_archive
 from ae_core.errors import InputError
 from ae_core.files import DANGLING, FILE, FOLDER, NOTHING, expanded, found_at
@@ -99,6 +100,14 @@ def _available_device(device: str) -> str:
     return device
 
 
+def _operations() -> list[str]:
+    return list(dict.fromkeys(cost.operation for cost in Architecture().costs()))
+
+
+def _layers() -> list[str]:
+    return [*(layer.name for layer in Architecture().layers[1:]), "loss", "update"]
+
+
 def _available_engine(engine: str) -> str:
     if engine == "rapids" and (missing := machine.lacking_for_rapids()):
         raise ValueError(f"expected auto or scikit-learn, found 'rapids', which needs {missing}")
@@ -108,6 +117,18 @@ def _available_engine(engine: str) -> str:
 def or_none(check: Callable[[str], str]) -> AfterValidator:
     """An empty text stands for the default."""
     return AfterValidator(lambda text: text and check(text))
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
+    """Choices that are known only when a value is checked."""
+
+    def check(value: str) -> str:
+        there = list(names())
+        if value not in there:
+            raise ValueError(f"expected one of {', '.join(there)}, found {shown(value)}")
+        return value
+
+    return AfterValidator(check)
 
 
 # --- the declarations, a name each ---------------------------------------------------------------
@@ -151,6 +172,19 @@ EngineChoice = Annotated[
 ]
 FileFormat = Literal["parquet", "csv"]
 Peer = Literal["torch"]
+Operation = Annotated[str, one_of(_operations)]
+"""Of the network, as `Architecture.costs` names them."""
+LayerName = Annotated[str, one_of(_layers)]
+"""Where an operation belongs: to a layer, the loss or the update."""
+Network = Literal["book", "mini"]
+WarpOrder = Literal["forward", "reverse", "random"]
+"""In which the emulator's warps, lanes and blocks take turns."""
+CudaArchitecture = Annotated[
+    str,
+    Field(
+        strict=True, pattern=r"^sm_\d{2,3}[af]?$", description="an architecture, as sm_75 or sm_90a"
+    ),
+]
 StepKind = Literal["input", "convolution", "elementwise", "loss", "update", "exchange"]
 """Of a part of a training step; a convolution with something fused into it is a convolution."""
 Precision = Literal["float32", "TF32", "bf16"]
@@ -242,18 +276,6 @@ def shown(value: Any) -> str:
         return SHOWN.repr(value)
     except Exception:  # an integer of more digits than Python prints, or a broken object
         return f"a value of type {type(value).__name__} that can't be printed"
-
-
-def one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
-    """Choices that are known only when a value is checked."""
-
-    def check(value: str) -> str:
-        there = list(names())
-        if value not in there:
-            raise ValueError(f"expected one of {', '.join(there)}, found {shown(value)}")
-        return value
-
-    return AfterValidator(check)
 
 
 def _line(kind: type[BaseModel], error: ErrorDetails, owner: str) -> str:

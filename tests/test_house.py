@@ -98,7 +98,7 @@ def test_the_book_takes_from_the_cores_command_line_only_for_its_own():
 # --- size ----------------------------------------------------------------------------------------
 
 ENTRIES, IN_A_ROOM, IN_A_MODULE = 20, 16, 350
-REST, WHOLE = 4500, 8000
+REST, WHOLE = 4700, 8000
 STORY = ("phases", "devices")
 
 
@@ -118,10 +118,11 @@ def test_the_core_stays_small():
     read at one sitting: the largest today, the records, has 309 lines of code, all declarations.
 
     The book's machinery, which once lay in here, was 3,800 lines. Whatever isn't phases and devices
-    has 4,200 today, with training, classifying, measuring, records and command line all there: it
-    may grow by a module or two and not by a machinery. Phases and devices are what the story is of,
-    and may take the rest, 3,500: beside 1,300 lines of phases and 1,200 of devices there is room
-    for three more phases, each with a plan of its own of 250 lines, and for what devices lack.
+    has 4,600 today, with training, classifying, measuring (a step, a whole run, one kernel alone),
+    records and command line all there: it may grow by a module and not by a machinery. Phases and
+    devices are what the story is of, and may take the rest, 3,300: beside 1,300 lines of phases and
+    1,200 of devices there is room for three more phases, each with a plan of its own of 250 lines,
+    and for what devices lack.
     """
     core = ROOT / "ae_core"
     entries = [path for path in core.iterdir() if path.suffix == ".py" or has_modules(path)]

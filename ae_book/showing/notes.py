@@ -14,8 +14,11 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
+from ae_core.autoencoder import default_architecture
 from ae_core.data.cifar10 import Dataset, Identity
+from ae_core.devices.kernel_device import KernelDevice
 from ae_core.devices.kernels import listing
+from ae_core.numbers import count
 from ae_core.records import BenchmarkRecord, TrainingRecord, VerificationRecord
 from ae_core.records.provenance import BOOK_VARIABLE, Provenance
 
@@ -114,6 +117,22 @@ def data(dataset: Dataset) -> None:
         )
     else:
         admonition("note", "Data", f"This chapter ran on {identity.label}.")
+
+
+def device(used: KernelDevice) -> None:
+    """Say what a chapter on a CUDA phase runs on, and what its numbers are worth there."""
+    if used.kind == "gpu":
+        admonition("note", "Device", f"This chapter ran on {used.name}.")
+        return
+    network = default_architecture(used)
+    admonition(
+        "warning",
+        "No GPU",
+        f"This chapter ran without a GPU, on the {used.name}. The kernels are the same, thread by "
+        f"thread; the network is a small one ({count(network.parameter_count)} parameters, images "
+        f"of {network.height} x {network.width}). Results and counts are real. Times would be the "
+        f"emulator's, and are left out.",
+    )
 
 
 def load(record: BenchmarkRecord) -> None:

@@ -64,7 +64,9 @@ def profile_operations(
     plan = phases.create(phase, architecture, batch_size, cast(KernelDevice, opened))
     autoencoder = Autoencoder(plan, seed=seed)
     stepper(autoencoder, pixels)
-    timings, held = _time_entries(autoencoder, steps, warmup)
+    timed, held = time_entries(
+        autoencoder.steps(batch_size), autoencoder.device, repeats=steps, warmup=warmup
+    )
     on_gpu = opened.kind == "gpu"
     return ProfileRecord(
         provenance=facts,
@@ -76,7 +78,7 @@ def profile_operations(
         architecture=architecture,
         seed=seed,
         step=step,
-        operations=tuple(timing.record() for timing in timings),
+        operations=timed,
         ceilings=measure_ceilings(open_device("cuda")) if on_gpu else None,
         includes_launches=not held,
     )
@@ -130,12 +132,26 @@ class _Timing:
         )
 
 
-def _time_entries(autoencoder: Autoencoder, steps: int, warmup: int) -> tuple[list[_Timing], bool]:
-    """Every entry's times, and whether the queue was held for as long as a step was queued."""
-    device, queueing = autoencoder.device, 0.0
-    timings = [_Timing(step) for step in autoencoder.steps(autoencoder.batch_size)]
+def time_entries(
+    steps: Sequence[Step], device: Device, *, repeats: int, warmup: int = 2
+) -> tuple[tuple[OperationTime, ...], bool]:
+    """Run some steps one after the other, again and again; the time of each.
+
+    On a GPU the queue is held until all of them are in it; see `profile_operations`.
+
+    Args:
+        steps: of a plan, whose inputs are there.
+        device: the plan's.
+        repeats: how many times of each to take.
+        warmup: how many to run before.
+
+    Returns:
+        The times, and whether the queue was held for as long as it took to fill.
+    """
+    queueing = 0.0
+    timings = [_Timing(step) for step in steps]
     on_gpu = device.kind == "gpu"
-    for number in range(warmup + steps):
+    for number in range(warmup + repeats):
         if number == warmup:
             for timing in timings:
                 timing.marks.clear()
@@ -149,7 +165,7 @@ def _time_entries(autoencoder: Autoencoder, steps: int, warmup: int) -> tuple[li
     nothing = _time_nothing(device)
     for timing in timings:
         timing.seconds = [max(device.elapsed(*pair) - nothing, 0.0) for pair in timing.marks]
-    return timings, not on_gpu or queueing <= LONGEST_HOLD
+    return tuple(t.record() for t in timings), not on_gpu or queueing <= LONGEST_HOLD
 
 
 def _time_nothing(device: Device) -> float:

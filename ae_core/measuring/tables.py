@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
+from ae_core.devices.kernels import KernelSource
+from ae_core.devices.nvrtc import Usage
 from ae_core.numbers import between, count, digits, mean_percent, percent, small, times
 from ae_core.phases import title
 from ae_core.records import (
@@ -73,6 +75,21 @@ def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
             row["time / PyTorch's"] = digits(step.per_image / peer.per_image) if peer else ""
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def usage(compiled: Mapping[KernelSource, Mapping[str, Usage]]) -> pd.DataFrame:
+    """One row a kernel: what it uses of a card, as compiled."""
+    return pd.DataFrame(
+        {
+            "kernel": kernel,
+            "registers": used.registers,
+            "shared bytes": count(used.shared_bytes),
+            "spilled bytes": count(used.spilled_bytes),
+            "file": source.file,
+        }
+        for source, kernels in compiled.items()
+        for kernel, used in kernels.items()
+    )
 
 
 def named(step: StepTime) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ae_core import phases
 from ae_core.architecture import Architecture
-from ae_core.autoencoder import Autoencoder
+from ae_core.autoencoder import Autoencoder, default_architecture
+from ae_core.data.cifar10 import Dataset, sized
 from ae_core.devices.device import Mark
 from ae_core.devices.kernel_device import KernelDevice
 from ae_core.errors import InputError
@@ -22,6 +23,8 @@ LEARNING_RATE = 1e-6
 """Small, so that timing many steps on a few images stays in the range of real training."""
 LEAST_STEPS = 30
 """A median and deciles of fewer would be anecdotes."""
+LEAST_IMAGES = 10
+"""What a training run gets, however slow the phase is."""
 
 
 class Clock(Protocol):
@@ -116,6 +119,37 @@ def affordable(step: Callable[[], object], clock: Clock, budget: float, batch_si
     """How many steps to time within `budget` seconds: from 30 to an epoch's."""
     median = distribution(measure(step, 3, 2, clock))["median"]
     return int(np.clip(budget / median, LEAST_STEPS, -(-IMAGES_PER_EPOCH // batch_size)))
+
+
+def affordable_images(
+    phase: str,
+    dataset: Dataset,
+    seconds: float,
+    *,
+    epochs: int = 1,
+    device: str | KernelDevice = "auto",
+) -> int:
+    """How many images a phase can train on, one a step, for `epochs` in `seconds`: at least 10.
+
+    A few steps are timed to tell; the network is the book's, or `MINI` on the emulator.
+
+    Args:
+        phase: the phase.
+        dataset: where the timed images come from.
+        seconds: that the training may take, about.
+        epochs: how often it passes each image.
+        device: what runs the kernels of a CUDA phase.
+    """
+    opened = phases.opened(phase, device)
+    architecture = default_architecture(opened)
+    step = time_steps(
+        phase,
+        sized(dataset.train.images[:16], architecture.height),
+        steps=5,
+        device=cast(KernelDevice, opened),
+        architecture=architecture,
+    )
+    return max(int(seconds / (step.median * epochs)), LEAST_IMAGES)
 
 
 def distribution(seconds: list[float]) -> Distribution:

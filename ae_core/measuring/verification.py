@@ -16,6 +16,7 @@ from ae_core.autoencoder import Autoencoder, default_architecture
 from ae_core.data.cifar10 import Dataset, normalise
 from ae_core.devices.device import Device, Host
 from ae_core.devices.kernel_device import KernelDevice
+from ae_core.numbers import small
 from ae_core.parameters import CheckedImages, CheckedSteps, LearningRate, Precision, Seed, validated
 from ae_core.phases.feed import Feed
 from ae_core.phases.layered import Layered
@@ -29,6 +30,10 @@ FINITE_DIFFERENCE_TOLERANCE = 1e-5
 FINITE_DIFFERENCE_STEPS = (1e-6, 1e-8)
 """The second is for elements whose first step crosses a kink of ReLU or pooling, where the quotient
 is the mean of two slopes. A gradient that is wrong disagrees with both."""
+
+
+class DisagreementError(ArithmeticError):
+    """A phase computes something else than its reference, or not the same bits twice."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +274,43 @@ def compare(
             ),
             memory=opened.memory(),
         )
+
+
+def verify(
+    phase: str,
+    dataset: Dataset,
+    *,
+    images: int = 100,
+    steps: int = 20,
+    seed: int = 0,
+    device: str | KernelDevice = "auto",
+) -> VerificationRecord:
+    """Hold one phase against the plain loops in float64, as `compare` does; it must pass.
+
+    Args:
+        phase: the phase to check.
+        dataset: where the images come from.
+        images: how many, from the first, in one batch.
+        steps: of training that are compared as well.
+        seed: of the parameters.
+        device: what runs the kernels of a CUDA phase.
+
+    Raises:
+        DisagreementError: a quantity is beyond its tolerance, or a second run gave other bits.
+    """
+    (record,) = compare([phase], dataset, images=images, steps=steps, seed=seed, device=device)
+    failed = [d for d in record.differences if not d.passed]
+    if failed:
+        worst = max(failed, key=lambda d: d.relative / d.tolerance)
+        raise DisagreementError(
+            f"{phase}: expected {worst.quantity} within {small(worst.tolerance, 0)} of "
+            f"{record.reference}, found {small(worst.relative)}; "
+            f"{len(failed)} of {len(record.differences)} quantities are beyond their tolerance: "
+            f"{', '.join(d.quantity for d in failed)}"
+        )
+    if not record.repeatable:
+        raise DisagreementError(f"{phase}: expected the same bits from a second run, found others")
+    return record
 
 
 def _quantities(

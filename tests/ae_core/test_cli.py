@@ -65,7 +65,7 @@ def test_without_a_command_its_help_is_shown():
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["data", "train", "features", "classify", "verify", "profile", "bench"]),
+        ([], ["data", "train", "features", "classify", "verify", "profile", "bench", "kernel"]),
         (["data"], ["fetch", "info", "synthesize"]),
         (
             ["train"],
@@ -82,6 +82,7 @@ def test_without_a_command_its_help_is_shown():
         (["verify"], ["--phase", "--images", "default: 100", "exits with 1"]),
         (["profile"], ["--phase", "Nsight", "emulator"]),
         (["bench"], ["--peer", "torch", "median", "--budget"]),
+        (["kernel"], ["operation", "--layer", "--compile-only", "--order", "Exits with 1"]),
     ],
 )
 def test_help_tells_what_there_is(command, words):

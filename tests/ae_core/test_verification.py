@@ -7,7 +7,15 @@ import pytest
 
 from ae_core import phases
 from ae_core.architecture import Architecture
-from ae_core.measuring.verification import TOLERANCES, check_gradients, compare, difference
+from ae_core.measuring import verification
+from ae_core.measuring.verification import (
+    TOLERANCES,
+    DisagreementError,
+    check_gradients,
+    compare,
+    difference,
+    verify,
+)
 from ae_core.phases.cpu_parallel import CpuParallel
 from tests.conftest import SMALL
 
@@ -83,6 +91,29 @@ def test_a_planted_fault_is_found(monkeypatch, dataset, fault):
     failed = {d.quantity for d in record.differences if not d.passed}
     assert failed
     assert "reconstruction" not in failed
+
+
+def test_a_phase_that_must_pass_and_does_gives_its_record(dataset):
+    record = verify("gpu-v2", dataset, images=2, steps=1, device="emulated")
+    assert record.passed and (record.images, record.steps) == (2, 1)
+
+
+def test_a_phase_that_must_pass_and_does_not_names_what_is_off(monkeypatch, dataset):
+    monkeypatch.setitem(phases.PHASES, "faulty", faulty(FlippedTap))
+    with pytest.raises(
+        DisagreementError, match=r"^faulty: expected gradient of conv1\.\S+ within "
+    ) as told:
+        verify("faulty", dataset, images=1, steps=0)
+    assert "gradient of conv4.weights" in str(told.value)
+    assert "gradient of conv5.weights" not in str(told.value)
+
+
+def test_other_bits_from_a_second_run_are_told(monkeypatch, dataset):
+    (record,) = compare(["cpu-parallel"], dataset, images=1, architecture=SMALL, steps=0)
+    other = record.model_copy(update={"repeatable": False})
+    monkeypatch.setattr(verification, "compare", lambda *_, **__: iter([other]))
+    with pytest.raises(DisagreementError, match="expected the same bits from a second run"):
+        verify("cpu-parallel", dataset)
 
 
 def test_differences_are_what_they_say():
