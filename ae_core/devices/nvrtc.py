@@ -17,6 +17,8 @@ FUNCTION = re.compile(
     re.DOTALL,
 )
 """What `--ptxas-options=-v` tells of a kernel."""
+ADVICE = re.compile(r"\(C\d{4}\)")
+"""The number of a piece of advice in the same log."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Usage:
     """Static shared memory of a block; dynamic shared memory is the launch's."""
     spilled_bytes: int
     """Stored to and loaded from memory, by each thread, for want of registers."""
+    advice: tuple[str, ...] = ()
+    """What the assembler says of lost speed: products of warpgroups that wait for each other, ..."""
 
 
 def compile(
@@ -57,7 +61,11 @@ def compile(
     except _CompilationError as error:
         raise DeviceError(f"{source.file} does not compile: {compiler_error(str(error))}") from None
     found = {match["name"]: match for match in FUNCTION.finditer(log)}
-    return {name: _usage(found[symbols[name]]) for name in source.instantiations}
+    advice = [line.strip() for line in log.splitlines() if ADVICE.search(line)]
+    return {
+        name: _usage(found[symbols[name]], tuple(a for a in advice if symbols[name] in a))
+        for name in source.instantiations
+    }
 
 
 def unit(source: KernelSource, declared: Mapping[str, Sequence[Parameter]]) -> str:
@@ -152,10 +160,11 @@ def _program(code: str, names: Sequence[str]) -> _Bindings | _Cupy:
         ) from None
 
 
-def _usage(match: re.Match[str]) -> Usage:
+def _usage(match: re.Match[str], advice: tuple[str, ...]) -> Usage:
     shared = re.search(r"(\d+) bytes smem", match["rest"])
     return Usage(
         registers=int(match["registers"]),
         shared_bytes=int(shared[1]) if shared else 0,
         spilled_bytes=int(match["stores"]) + int(match["loads"]),
+        advice=advice,
     )

@@ -14,6 +14,7 @@ from ae_core.autoencoder import Autoencoder
 from ae_core.devices import native
 from ae_core.devices.emulated import EmulatedDevice
 from ae_core.devices.kernels import DeviceError, KernelSource, kernels_directory
+from ae_core.phases.feed import Feed
 from tests.ae_core.devices.test_whole_network import CUDA
 from tests.conftest import SMALL
 
@@ -86,10 +87,11 @@ def path_with(folder: Path, **programs: str) -> str:
 
 def weights_after_a_step(phase: str) -> np.ndarray:
     device = EmulatedDevice()
-    autoencoder = Autoencoder(phases.create(phase, device), SMALL, batch_size=2)
-    images, loss = device.empty((2, 3, 8, 8)), device.empty((2,))
-    device.upload(np.linspace(0, 1, images.size).reshape(images.shape), images)
-    autoencoder.step(images, 0.01, loss)
+    autoencoder = Autoencoder(phases.create(phase, SMALL, 2, device))
+    images = np.linspace(0, 1, 2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8)
+    autoencoder.take_from(Feed(device, images))
+    autoencoder.learning_rate = 0.01
+    autoencoder.step()
     return np.concatenate([device.download(p).ravel() for p in autoencoder.parameters().values()])
 
 

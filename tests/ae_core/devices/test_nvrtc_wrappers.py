@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ae_core.devices.kernels import KernelSource, kernels_directory
+from ae_core.devices import nvrtc
+from ae_core.devices.kernels import DeviceError, KernelSource, kernels_directory
 
 if sys.platform != "linux":
     pytest.skip("NVRTC comes for Linux", allow_module_level=True)
-from tests.ae_core.devices.test_nvrtc import compile
 
 PRODUCTS = tuple(
     f"product<{n}, false, false>" for n in (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)
@@ -46,28 +46,29 @@ def folder(tmp_path) -> Path:
 @pytest.mark.parametrize(
     ("source", "architecture"),
     [
-        *((NUMBERS, architecture) for architecture in ("sm_75", "sm_80", "sm_90a")),
-        *((AMPERE, architecture) for architecture in ("sm_80", "sm_90a")),
-        *((source, "sm_90a") for source in (HOPPER, PIECES)),
+        *((NUMBERS, architecture) for architecture in ("75", "80", "90a")),
+        *((AMPERE, architecture) for architecture in ("80", "90a")),
+        *((source, "90a") for source in (HOPPER, PIECES)),
     ],
     ids=lambda value: getattr(value, "file", value),
 )
 def test_wrappers_compile_and_products_run_side_by_side(source, architecture, folder):
     """The compiler warns (C75..) of products that wait for each other, and of no setmaxnreg."""
-    names, report = compile(source, architecture, folder)
-    assert set(names) == set(source.instantiations)
-    assert "C75" not in report, report
-    assert " 0 bytes spill stores, 0 bytes spill loads" in report
-    for line in report.splitlines():
-        assert "spill stores" not in line or " 0 bytes spill stores" in line, line
+    used = nvrtc.compile(source, architecture, folder)
+    assert set(used) == set(source.instantiations)
+    for name, usage in used.items():
+        assert (usage.spilled_bytes, usage.advice) == (0, ()), (name, usage)
 
 
 def test_registers_that_the_compiler_can_not_set_are_told(folder):
     path = folder / "hopper_product.cu"
     path.write_text(path.read_text().replace("(2 * GROUP, 1)", "(2 * GROUP)"))
-    assert "C7508" in compile(HOPPER, "sm_90a", folder)[1]
+    told = [
+        line for usage in nvrtc.compile(HOPPER, "90a", folder).values() for line in usage.advice
+    ]
+    assert any("C7508" in line for line in told)
 
 
 def test_products_are_none_of_an_older_cards(folder):
-    with pytest.raises(AssertionError, match="wgmma"):
-        compile(HOPPER, "sm_80", folder)
+    with pytest.raises(DeviceError, match=r"hopper_product\.cu does not compile: .*wgmma"):
+        nvrtc.compile(HOPPER, "80", folder)
