@@ -93,6 +93,9 @@ class Autoencoder:
     def step(self, images: int | None = None) -> None:
         """One step of gradient descent on the mean reconstruction error of the feed's next images.
 
+        Steps of a size that was taken before are queued without asking the plan: read nothing of
+        its activations behind them.
+
         Args:
             images: how many; a full batch by default.
 
@@ -120,6 +123,7 @@ class Autoencoder:
                 step.run()
         else:
             count = min(self.batch_size, feed.length)
+            feed.rewind()
             feed.prepare(count)
             for step in self.steps(count):
                 step.run()

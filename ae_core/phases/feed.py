@@ -120,9 +120,13 @@ class StreamedFeed(Feed):
         super().__init__(device, images)
 
     def begin(self, order: npt.NDArray[np.integer]) -> None:
-        """Start an epoch with the images in this order, and send its first two parts."""
+        """Start an epoch with the images in this order, `(length,)`."""
         self._picked = order
         super().begin(np.arange(len(order)) % (2 * self._part))  # where they will lie
+
+    def rewind(self) -> None:
+        """Go back to the epoch's first image: send its first two parts again."""
+        super().rewind()  # waits until no step reads what is overwritten now
         for number in (0, 1):
             self._send(number)
 
@@ -133,10 +137,12 @@ class StreamedFeed(Feed):
             InputError: the epoch has fewer left; or they lie in two parts.
         """
         first = self._next
-        super().prepare(images)
         number, within = divmod(first, self._part)
         if within + images > self._part:
             raise InputError(f"feed: expected steps of one size, found {images} at image {first}")
+        if first == 0 and self._held[0] != 0:  # an epoch is over, and the same order begins again
+            self.rewind()
+        super().prepare(images)
         if within == 0:
             self._streams.follow(self._sent[number % 2])
             if number:  # the part before has been read when the work queued so far is done
@@ -151,6 +157,7 @@ class StreamedFeed(Feed):
         self.pixels = self.device.empty((2 * self._part, *images.shape[1:]), images.dtype)
         (self._copies,) = self._streams.side_streams(1)
         self._sent: list[Event] = [self._streams.record(self._copies)] * 2
+        self._held = [0, 1]
 
     def _send(self, number: int) -> None:
         """Queue the copy of a part of the epoch, once its half of the pinned memory is free."""
@@ -162,7 +169,7 @@ class StreamedFeed(Feed):
         pinned = self._pinned[half, : len(rows)]
         np.take(self._images, rows, axis=0, out=pinned, mode="clip")  # else it makes a copy first
         self._streams.upload_async(pinned, self.pixels[first : first + len(rows)], self._copies)
-        self._sent[half] = self._streams.record(self._copies)
+        self._sent[half], self._held[half] = self._streams.record(self._copies), number
 
 
 def open_feed(device: Device, images: npt.NDArray[Any], batch_size: int) -> Feed:

@@ -105,13 +105,18 @@ class Plan(Protocol):
         """Make the lists those for so many images, from 1 to `batch_size`."""
 
     def set_images(self, images: npt.NDArray[Any]) -> None:
-        """Make host images `(N, C, H, W)` the batch; N as `set_batch` was told."""
+        """Make host images `(N, C, H, W)` the batch, N as `set_batch` was told last.
+
+        Ordered after the work queued so far, which may still read the batch before.
+        """
 
     def refresh(self) -> None:
         """Bring copies of the parameters up to date: somebody wrote to `parameters`."""
 
     def activation(self, layer: str) -> npt.NDArray[Any]:
-        """A layer's output for the batch, as a host array `(N, C, H, W)`, float32.
+        """A layer's output `(N, C, H, W)` as a host array; N as `set_batch` was told last.
+
+        Of float32 where training is, of `dtype` where a plan is checked in another.
 
         Raises:
             KeyError: there is no such layer, or it is not materialised.

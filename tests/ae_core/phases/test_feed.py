@@ -103,12 +103,46 @@ def test_mistakes_are_told(images, call, told):
         call(EmulatedDevice(), images)
 
 
-def test_a_feed_without_a_new_order_goes_around(images):
-    """As timing does: the same images again and again, with nothing sent between."""
+def losses_of_an_epoch(autoencoder, feed):
+    """In full steps, at a rate of 0."""
+    for _ in range(feed.length // autoencoder.batch_size):
+        autoencoder.step()
+    return feed.read_losses()
+
+
+MAKES = [Feed, lambda device, images: StreamedFeed(device, images, 2, 2)]
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_a_feed_without_a_new_order_goes_around(images, make):
+    """As timing does: the same images again and again."""
     device = EmulatedDevice()
     autoencoder = Autoencoder(phases.create("gpu-v2", SMALL, 2, device))
-    feed = Feed(device, images[:4])
+    feed = make(device, images[:10])  # streamed: five parts, in two places
     autoencoder.take_from(feed)
-    for _ in range(2):  # the rate is 0
-        first = [autoencoder.step() or device.download(feed.losses) for _ in range(2)][-1]
-    np.testing.assert_allclose(first, autoencoder.errors(images[:4]), rtol=1e-6)
+    expected = autoencoder.errors(images[:10])
+    for _ in range(3):
+        np.testing.assert_allclose(losses_of_an_epoch(autoencoder, feed), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", MAKES)
+@pytest.mark.parametrize("taken", [1, 3, 4])
+def test_warming_up_begins_an_epoch_again_that_was_broken_off(images, make, taken):
+    device = EmulatedDevice()
+    autoencoder = Autoencoder(phases.create("gpu-v2", SMALL, 2, device))
+    feed = make(device, images[:10])
+    autoencoder.take_from(feed)
+    expected = autoencoder.errors(images[:10])
+    for _ in range(taken):
+        autoencoder.step()
+    autoencoder.warm_up()
+    np.testing.assert_allclose(losses_of_an_epoch(autoencoder, feed), expected, rtol=1e-6)
+
+
+def test_a_step_that_is_refused_takes_no_images(images):
+    feed = StreamedFeed(EmulatedDevice(), images, 4, 4)
+    with pytest.raises(InputError, match="expected steps of one size, found 5"):
+        feed.prepare(5)
+    feed.prepare(4)
+    feed.prepare(4)
+    feed.prepare(3)
