@@ -136,7 +136,7 @@ def _downloader() -> Any:
 
 
 def synthesize(directory: str | Path | None = None, seed: int = 0) -> Dataset:
-    """Write the synthetic stand-in (see `ae_core.synthetic`) and open it; in the cache by default.
+    """Write the synthetic stand-in of `ae_core.data.synthetic`, in the cache by default; open it.
 
     Raises:
         FileExistsError: `directory` exists and is not empty.

@@ -66,8 +66,8 @@ def time_steps(
     Args:
         phase: the phase.
         images: `(N, C, H, W)`, uint8 or float32 in [0, 1]; full batches of them are used in turn.
-        steps: how many to time; by default as many as `budget` allows, at least 30, and at most
-            those of an epoch of 50,000 images.
+        steps: how many to time; by default as many as `budget` allows, at most those of an epoch
+            of 50,000 images, and at least 30 in any case.
         budget: seconds.
         warmup: how many to do before.
         device: what runs the kernels of a CUDA phase.
@@ -116,9 +116,9 @@ def measure(step: Callable[[], object], steps: int, warmup: int, clock: Clock) -
 
 
 def affordable(step: Callable[[], object], clock: Clock, budget: float, batch_size: int) -> int:
-    """How many steps to time within `budget` seconds: from 30 to an epoch's."""
+    """How many steps to time within `budget` seconds: at most an epoch's, and at least 30."""
     median = distribution(measure(step, 3, 2, clock))["median"]
-    return int(np.clip(budget / median, LEAST_STEPS, -(-IMAGES_PER_EPOCH // batch_size)))
+    return max(LEAST_STEPS, min(int(budget / median), -(-IMAGES_PER_EPOCH // batch_size)))
 
 
 def affordable_images(

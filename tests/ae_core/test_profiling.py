@@ -95,7 +95,7 @@ def test_warm_up_steps_do_not_count():
 
 @pytest.mark.parametrize(
     ("seconds", "batch_size", "steps"),
-    [(10.0, 1, 30), (1.0, 1, 100), (1e-4, 1, 50_000), (1e-4, 64, 782)],
+    [(10.0, 1, 30), (1.0, 1, 100), (1e-4, 1, 50_000), (1e-4, 64, 782), (1e-4, 4096, 30)],
 )
 def test_as_many_steps_as_the_budget_allows(seconds, batch_size, steps):
     clock = Ticks(*[seconds] * 5)
