@@ -32,7 +32,7 @@ class Usage:
     spilled_bytes: int
     """Stored to and loaded from memory, by each thread, for want of registers."""
     advice: tuple[str, ...] = ()
-    """What the assembler says of lost speed, such as products of warpgroups that wait for others."""
+    """What the assembler says of lost speed: products of warpgroups that wait for each other, ..."""
 
 
 def compile(
