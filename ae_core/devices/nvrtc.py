@@ -32,7 +32,7 @@ class Usage:
     spilled_bytes: int
     """Stored to and loaded from memory, by each thread, for want of registers."""
     advice: tuple[str, ...] = ()
-    """What the assembler says of lost speed: products of warpgroups that wait for each other, ..."""
+    """What the assembler says of lost speed: of this kernel, or of the file."""
 
 
 def compile(
@@ -63,7 +63,10 @@ def compile(
     found = {match["name"]: match for match in FUNCTION.finditer(log)}
     advice = [line.strip() for line in log.splitlines() if ADVICE.search(line)]
     return {
-        name: _usage(found[symbols[name]], tuple(a for a in advice if symbols[name] in a))
+        name: _usage(
+            found[symbols[name]],
+            tuple(a for a in advice if symbols[name] in a or "function" not in a),
+        )
         for name in source.instantiations
     }
 
