@@ -107,7 +107,9 @@ class KernelDevice(Device, Protocol):
         """What `work` launches on the main stream, as a function that launches it all again.
 
         Arguments are checked and laid out once, so that a launch costs the host no more than the
-        driver's call. `work` itself is not executed, and must do nothing but launch.
+        driver's call. `work` must do nothing but launch, with the same arguments whenever it is
+        called: a GPU calls it now and never again, the emulator each time instead. What it launches
+        on has to outlive the function: an array that is replaced later is still the one written to.
 
         Raises:
             DeviceError: it does something else that can't be kept.
