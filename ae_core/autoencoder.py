@@ -76,10 +76,19 @@ class Autoencoder:
             self._rate = rate
 
     def take_from(self, feed: Feed) -> None:
-        """Take the images of training steps from this feed, from now on."""
+        """Take the images of training steps from this feed, from now on.
+
+        Raises:
+            InputError: its images have another shape, or its losses another dtype than the plan's.
+        """
         image = self.architecture.layers[0].output
         if feed.pixels.shape[1:] != image:
             raise InputError(f"feed: expected images {image}, found {feed.pixels.shape[1:]}")
+        if feed.losses.dtype != self.plan.dtype:
+            raise InputError(
+                f"feed: expected losses of {self.plan.dtype}, found {feed.losses.dtype}: "
+                f"Feed(..., dtype={self.plan.dtype})"
+            )
         self.plan.take_from(feed)
         self._feed = feed
         self._queued.clear()

@@ -55,7 +55,7 @@ SANITIZERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 DIGEST_BYTES = hashlib.sha256().digest_size
 INSTALL = "install g++ anew (Debian: apt install g++), or use an NVIDIA GPU"
 NO_ROOM = (*map(os.strerror, files.FULL), signal.strsignal(signal.SIGXFSZ) or "SIGXFSZ")
-"""What a compiler says where it may write no more: an error, or the signal that ended one of its parts."""
+"""What a compiler says where it may write no more: an error, or the signal that ended a part."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def load(source: KernelSource, folder: Path, sanitizer: str = "") -> Mapping[str
         sanitizer: a key of `SANITIZERS`.
 
     Raises:
-        DeviceError: it does not compile, with file, line and message; or the compiler does not work.
+        DeviceError: it does not compile, with file, line and message; or the compiler fails.
     """
     declared = read(source, folder)
     path = _built(source, declared, folder, sanitizer)

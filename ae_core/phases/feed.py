@@ -55,7 +55,8 @@ class Feed:
         if not len(images):
             raise InputError("images: expected at least one, found none")
         self.device = device
-        self.length = len(images) if length is None else length
+        self._count = len(images)
+        self.length = self._count if length is None else length
         self.order = device.empty((self.length,), np.int32)
         self.position = device.empty((1,), np.int64)
         self.losses = device.empty((self.length,), dtype)
@@ -63,9 +64,12 @@ class Feed:
         self.begin(np.arange(self.length) % len(images))
 
     def begin(self, order: npt.NDArray[np.integer]) -> None:
-        """Start an epoch with the images in this order, `(length,)`."""
-        if order.shape != (self.length,):
-            raise InputError(f"order: expected {self.length} images, found shape {order.shape}")
+        """Start an epoch with the images in this order, `(length,)`.
+
+        Raises:
+            InputError: the order has another length, or an image that is not there.
+        """
+        self._refuse_wrong(order)
         self.device.upload(order.astype(np.int32), self.order)
         self.rewind()
 
@@ -90,6 +94,13 @@ class Feed:
     def read_losses(self) -> npt.NDArray[Any]:
         """The losses `(length,)`, when the steps queued so far are done."""
         return self.device.download(self.losses)
+
+    def _refuse_wrong(self, order: npt.NDArray[np.integer]) -> None:
+        if order.shape != (self.length,):
+            raise InputError(f"order: expected {self.length} images, found shape {order.shape}")
+        first, last = order.min(), order.max()
+        if first < 0 or last >= self._count:  # a kernel would read beyond the images
+            raise InputError(f"order: expected 0 to {self._count - 1}, found {first} to {last}")
 
     def _place(self, images: npt.NDArray[Any]) -> None:
         """Put all images on the device; a CPU reads them where they are."""
@@ -120,7 +131,12 @@ class StreamedFeed(Feed):
         super().__init__(device, images)
 
     def begin(self, order: npt.NDArray[np.integer]) -> None:
-        """Start an epoch with the images in this order, `(length,)`."""
+        """Start an epoch with the images in this order, `(length,)`.
+
+        Raises:
+            InputError: the order has another length, or an image that is not there.
+        """
+        self._refuse_wrong(order)
         self._picked = order
         super().begin(np.arange(len(order)) % (2 * self._part))  # where they will lie
 

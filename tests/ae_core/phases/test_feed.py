@@ -7,6 +7,7 @@ import pytest
 
 from ae_core import machine, phases
 from ae_core.autoencoder import Autoencoder
+from ae_core.devices.device import Host
 from ae_core.devices.emulated import EmulatedDevice
 from ae_core.devices.kernel_device import open_device
 from ae_core.errors import InputError
@@ -95,6 +96,14 @@ def test_a_cpu_reads_images_where_they_are(images):
         (lambda d, i: Feed(d, i.astype(np.float64)), "expected uint8 or float32, found float64"),
         (lambda d, i: Feed(d, i[:0]), "images: expected at least one, found none"),
         (lambda d, i: Feed(d, i).begin(np.arange(3)), r"expected 11 images, found shape \(3,\)"),
+        (lambda d, i: Feed(d, i).begin(np.arange(1, 12)), "expected 0 to 10, found 1 to 11"),
+        (lambda d, i: StreamedFeed(d, i, 4).begin(np.arange(-1, 10)), "found -1 to 9"),
+        (
+            lambda d, i: Autoencoder(phases.create("cpu", SMALL)).take_from(
+                Feed(Host(), i, dtype=np.float64)
+            ),
+            "expected losses of float32, found float64",
+        ),
         (lambda d, i: StreamedFeed(d, i, 4, 4).prepare(5), "expected steps of one size, found 5"),
     ],
 )
