@@ -22,9 +22,8 @@ from ae_core.devices.nvrtc import Usage
 from ae_core.errors import InputError
 from ae_core.measuring.profiling import measure_ceilings, time_entries
 from ae_core.measuring.verification import TOLERANCES, difference
-from ae_core.phases.layered import KINDS
 from ae_core.phases.operations import Operations
-from ae_core.phases.plan import Cost, Plan, Step
+from ae_core.phases.plan import KINDS, Cost, Plan, Step
 from ae_core.records import Ceilings, Difference, OperationTime
 
 IN_PLACE: dict[str, tuple[str, ...]] = {"bias_forward": ("y",), "sgd": ("parameters",)}

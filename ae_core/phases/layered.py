@@ -11,13 +11,9 @@ import numpy.typing as npt
 
 from ae_core.architecture import Architecture
 from ae_core.devices.device import Array
-from ae_core.parameters import StepKind
 from ae_core.phases.layers import Conv2D, Input, Layer, MaxPool2D, ReLU, UpSample2D
 from ae_core.phases.operations import Operations
-from ae_core.phases.plan import BasePlan, Cost, Step
-
-KINDS: dict[str, StepKind] = {"conv2d": "convolution", "mse": "loss", "sgd": "update"}
-"""By the first part of an operation's name; all others are elementwise."""
+from ae_core.phases.plan import KINDS, BasePlan, Cost, Step
 
 
 class Layered(BasePlan):

@@ -10,7 +10,10 @@ from ae_core.devices.device import Array, Device
 class Feeding(Protocol):
     """What every plan asks of a phase: where it computes, and how images come and losses go."""
 
-    device: Device
+    @property
+    def device(self) -> Device:
+        """Where it computes."""
+
     threads: int
     """CPU threads that the arithmetic uses; 1 where a GPU does it."""
     capturable: bool

@@ -23,6 +23,9 @@ from ae_core.parameters import Precision, StepKind
 from ae_core.phases.feed import Feed
 from ae_core.phases.operations import Feeding
 
+KINDS: dict[str, StepKind] = {"conv2d": "convolution", "mse": "loss", "sgd": "update"}
+"""By the first part of an operation's name; all others are elementwise."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -205,24 +208,25 @@ class BasePlan:
     def refresh(self) -> None:
         """Nothing to do where steps read the parameters themselves."""
 
-    def step(
-        self, name: str, kind: StepKind, does: str, call: Callable[..., None], *arguments: Array
-    ) -> Step:
+    def step(self, does: str, call: Callable[..., None], *arguments: Array, name: str = "") -> Step:
         """A call on arrays as an entry of a training step of the batch.
 
-        Its cost is the arithmetic of what it does, and its arguments' bytes, each array once.
+        Its kind and its arithmetic are those of what it does; its bytes those of its arguments,
+        each once, also where an array is both read and written.
 
         Args:
-            name: for people.
-            kind: of the step.
-            does: operations of the network, as `Architecture.costs` names them, spaces between.
+            does: operations as `Architecture.costs` names them, with spaces between.
             call: what launches it.
-            arguments: of the call; an array that is read and written stands for one transfer.
+            arguments: of the call.
+            name: for people; by default what it does.
         """
         done = tuple(does.split())
         flops = {f"{c.layer}.{c.operation}": c.flops for c in self.architecture.costs(self.batch)}
         cost = Cost(sum(flops[each] for each in done), sum(a.nbytes for a in arguments))
-        return Step(name, kind, cost, self.queued(call, *arguments), done)
+        prefixes = [each.partition(".")[2].partition("_")[0] for each in done]
+        kind = next((kind for prefix, kind in KINDS.items() if prefix in prefixes), "elementwise")
+        run = self.queued(call, *arguments)
+        return Step(name or does, cast(StepKind, kind), cost, run, done)
 
     def queued(self, call: Callable[..., None], *arguments: Any) -> Callable[[], None]:
         """A call with its arguments; where a graph could hold its launches, they are prepared."""
