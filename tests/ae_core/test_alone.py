@@ -161,8 +161,8 @@ class Fused(Layered):
     def __init__(self, name, architecture, batch_size, device):
         super().__init__(name, CpuParallel(), architecture, batch_size)
 
-    def _unroll(self, images: int) -> dict[str, list[Step]]:
-        lists = super()._unroll(images)
+    def lists(self, images: int) -> dict[str, list[Step]]:
+        lists = super().lists(images)
         for name in ("encode", "evaluate", "differentiate"):
             steps = lists[name]
             first = [s for s in steps if s.name.startswith(FUSED) and s.name.endswith("_forward")]
