@@ -22,9 +22,8 @@ from ae_core.devices.nvrtc import Usage
 from ae_core.errors import InputError
 from ae_core.measuring.profiling import measure_ceilings, time_entries
 from ae_core.measuring.verification import TOLERANCES, difference
-from ae_core.phases.layered import KINDS
 from ae_core.phases.operations import Operations
-from ae_core.phases.plan import Cost, Plan, Step
+from ae_core.phases.plan import KINDS, Cost, Plan, Step
 from ae_core.records import Ceilings, Difference, OperationTime
 
 IN_PLACE: dict[str, tuple[str, ...]] = {"bias_forward": ("y",), "sgd": ("parameters",)}
@@ -90,7 +89,7 @@ def measure_alone(
 
     Where linked layers make the phase's plan, the operation is called on random arrays. A plan of
     its own is run in whole, on random images, and what it keeps of the step's results is compared;
-    a fault in an earlier step shows there too. The time is that of the step alone either way, over
+    a fault in another step shows there too. The time is that of the step alone either way, over
     and over on the same arrays, which stay in a cache that is large enough for them.
 
     Args:
@@ -104,8 +103,7 @@ def measure_alone(
         seed: of the random numbers.
 
     Raises:
-        InputError: the layer has no such operation; or the plan does it in no step, or keeps
-            nothing of what it computes.
+        InputError: the layer has no such operation, or the plan does it in no step.
     """
     opened = phases.opened(phase, device)
     architecture = architecture or default_architecture(opened)
@@ -286,27 +284,28 @@ def _compared_in_plan(plan: Plan, reference: Plan, step: Step, seed: int) -> lis
             update.run()
     differences = {}
     for name in step.operations:
-        if kept := _kept(plan, name):
-            quantity, read = kept
-            tolerance = _tolerance(plan.name, name.rpartition(".")[2])
-            differences[quantity] = difference(quantity, read(plan), read(reference), tolerance)
-    if not differences:
-        raise InputError(
-            f"{step.name}: can't be checked alone: {plan.name} keeps nothing of what it computes"
-        )
+        quantity, read = _kept(plan, name)
+        tolerance = _tolerance(plan.name, name.rpartition(".")[2])
+        differences[quantity] = difference(quantity, read(plan), read(reference), tolerance)
     return list(differences.values())
 
 
-def _kept(plan: Plan, name: str) -> tuple[str, Callable[[Plan], npt.NDArray[Any]]] | None:
-    """Where an operation's result can be seen after a training step, if anywhere, and how."""
+def _kept(plan: Plan, name: str) -> tuple[str, Callable[[Plan], npt.NDArray[Any]]]:
+    """Where an operation's result can be seen after a training step, and how.
+
+    What is not materialised is seen in the next layer that is, or in the loss.
+    """
     layer, _, operation = name.partition(".")
     if operation == "sgd":
         return "parameters", lambda of: of.device.download(of.parameters)
     if operation == "mse":
         return "loss of each image", lambda of: of.device.download(of.loss)
     if operation.endswith("_forward"):
-        seen = layer not in plan.not_materialised
-        return (f"output of {layer}", lambda of: of.activation(layer)) if seen else None
+        names = _layers(plan.architecture)
+        later = [n for n in names[names.index(layer) :] if n not in plan.not_materialised]
+        if later:
+            return f"output of {later[0]}", lambda of: of.activation(later[0])
+        return "loss of each image", lambda of: of.device.download(of.loss)
     if operation == "bias_gradient":
         tensor = f"{layer}.biases"
     elif operation == "conv2d_weight_gradient":

@@ -7,7 +7,29 @@ from typing import Protocol
 from ae_core.devices.device import Array, Device
 
 
-class Operations(Protocol):
+class Feeding(Protocol):
+    """What every plan asks of a phase: where it computes, and how images come and losses go."""
+
+    @property
+    def device(self) -> Device:
+        """Where it computes."""
+
+    threads: int
+    """CPU threads that the arithmetic uses; 1 where a GPU does it."""
+    capturable: bool
+    """Whether a training step may become a CUDA graph."""
+
+    def gather(self, pixels: Array, order: Array, position: Array, images: Array) -> None:
+        """`images[n] = pixels[order[position[0] + n]]`; uint8 pixels are divided by 255."""
+
+    def advance(self, loss: Array, losses: Array, position: Array) -> None:
+        """`losses[position[0] + n] = loss[n]`; then `position[0]` moves on by the length of `loss`.
+
+        At the end of `losses` it goes back to 0.
+        """
+
+
+class Operations(Feeding, Protocol):
     """What a layer may ask of a phase.
 
     Activations are `(N, C, H, W)`, weights `(K, C, 3, 3)`, biases `(K,)`, all C-ordered and of one
@@ -15,12 +37,6 @@ class Operations(Protocol):
     of zero padding. Outputs are preallocated and wholly overwritten, never accumulated into.
     Once a phase has seen its shapes, no operation allocates.
     """
-
-    device: Device
-    threads: int
-    """CPU threads that the arithmetic uses; 1 where a GPU does it."""
-    capturable: bool
-    """Whether a training step may become a CUDA graph."""
 
     def conv2d_forward(self, x: Array, weights: Array, y: Array) -> None:
         """`y[n,k] = sum over c of x[n,c] correlated with weights[k,c]`."""
@@ -60,12 +76,3 @@ class Operations(Protocol):
 
     def sgd(self, parameters: Array, gradients: Array, learning_rate: Array) -> None:
         """`parameters -= learning_rate * gradients`, in place; the rate is an array `(1,)`."""
-
-    def gather(self, pixels: Array, order: Array, position: Array, images: Array) -> None:
-        """`images[n] = pixels[order[position[0] + n]]`; uint8 pixels are divided by 255."""
-
-    def advance(self, loss: Array, losses: Array, position: Array) -> None:
-        """`losses[position[0] + n] = loss[n]`; then `position[0]` moves on by the length of `loss`.
-
-        At the end of `losses` it goes back to 0.
-        """

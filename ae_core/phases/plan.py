@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from math import prod
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from ae_core.architecture import Architecture
 from ae_core.devices.device import Array, Device
+from ae_core.devices.kernel_device import KernelDevice
+from ae_core.errors import InputError
 from ae_core.parameters import Precision, StepKind
 from ae_core.phases.feed import Feed
+from ae_core.phases.operations import Feeding
+
+KINDS: dict[str, StepKind] = {"conv2d": "convolution", "mse": "loss", "sgd": "update"}
+"""By the first part of an operation's name; all others are elementwise."""
 
 
 @dataclass(frozen=True)
@@ -124,3 +132,128 @@ class Plan(Protocol):
 
     def buffers(self) -> Iterable[Array]:
         """Every array that steps write, but for the parameters: to poison before a check."""
+
+
+class BasePlan:
+    """What plans share: flat parameters and gradients, the batch, the feed, lists kept by size.
+
+    A class that derives from it writes `lists`, `activation` and `buffers`; also `refresh`, if it
+    keeps copies of the parameters.
+
+    Args:
+        name: the phase, a key of `ae_core.phases.PHASES`.
+        operations: of the phase.
+        architecture: the network.
+        batch_size: the most images in one pass.
+        dtype: float32, or float64 for checks on the CPU.
+    """
+
+    precision: Precision = "float32"
+    fetch: Sequence[Step]
+    encode: Sequence[Step]
+    evaluate: Sequence[Step]
+    differentiate: Sequence[Step]
+    update: Sequence[Step]
+    advance: Sequence[Step]
+    not_materialised: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        name: str,
+        operations: Feeding,
+        architecture: Architecture,
+        batch_size: int,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        self.name, self.architecture, self.batch_size = name, architecture, batch_size
+        self.device, self.threads = operations.device, operations.threads
+        self.capturable, self._feeding = operations.capturable, operations
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        empty, count = self.device.empty, architecture.parameter_count
+        self.parameters, self.gradients = empty((count,), dtype), empty((count,), dtype)
+        self.learning_rate, self.loss = empty((1,), dtype), empty((batch_size,), dtype)
+        self.images = empty((batch_size, *architecture.layers[0].output), dtype)
+        """Of the batch `(batch_size, C, H, W)`; a smaller one uses its first rows."""
+        self.batch = batch_size
+        """Images in it, as `set_batch` was told last."""
+        self._feed: Feed | None = None
+        self._lists: dict[int, dict[str, list[Step]]] = {}
+
+    def lists(self, images: int) -> dict[str, list[Step]]:
+        """`encode`, `evaluate`, `differentiate` and `update` for so many images.
+
+        Asked for once for each number, and kept.
+        """
+        raise NotImplementedError
+
+    def take_from(self, feed: Feed) -> None:
+        """Let `fetch` and `advance` work on this feed from now on."""
+        self._feed = feed
+        self._lists.clear()
+        self.set_batch(self.batch)
+
+    def set_batch(self, images: int) -> None:
+        """Make the lists those for so many images.
+
+        Raises:
+            InputError: none, or more than the buffers hold.
+        """
+        if not 1 <= images <= self.batch_size:
+            raise InputError(f"images: expected 1 to {self.batch_size}, found {images}")
+        self.batch = images
+        if images not in self._lists:
+            self._lists[images] = {**self.lists(images), **self._feed_lists(images)}
+        for name, steps in self._lists[images].items():
+            setattr(self, name, steps)
+
+    def set_images(self, images: npt.NDArray[Any]) -> None:
+        """Make host images `(N, C, H, W)` the batch."""
+        self.device.upload(np.ascontiguousarray(images, self.dtype), self.images[: self.batch])
+
+    def refresh(self) -> None:
+        """Nothing to do where steps read the parameters themselves."""
+
+    def step(self, does: str, call: Callable[..., None], *arguments: Array, name: str = "") -> Step:
+        """A call on arrays as an entry of a training step of the batch.
+
+        Its kind and its arithmetic are those of what it does; its bytes those of its arguments,
+        each once, also where an array is both read and written.
+
+        Args:
+            does: operations as `Architecture.costs` names them, with spaces between.
+            call: what launches it.
+            arguments: of the call.
+            name: for people; by default what it does.
+        """
+        done = tuple(does.split())
+        flops = {f"{c.layer}.{c.operation}": c.flops for c in self.architecture.costs(self.batch)}
+        cost = Cost(sum(flops[each] for each in done), sum(a.nbytes for a in arguments))
+        prefixes = [each.partition(".")[2].partition("_")[0] for each in done]
+        kind = next((kind for prefix, kind in KINDS.items() if prefix in prefixes), "elementwise")
+        run = self.queued(call, *arguments)
+        return Step(name or does, cast(StepKind, kind), cost, run, done)
+
+    def queued(self, call: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+        """A call with its arguments; where a graph could hold its launches, they are prepared."""
+        run = partial(call, *arguments)
+        return cast(KernelDevice, self.device).prepare(run) if self.capturable else run
+
+    def _feed_lists(self, images: int) -> dict[str, list[Step]]:
+        if not (feed := self._feed):
+            return {"fetch": [], "advance": []}
+        batch, loss = self.images[:images], self.loss[:images]
+        values = prod(batch.shape)
+        read = values * np.dtype(feed.pixels.dtype).itemsize
+        fetch = Step(
+            name="images",
+            kind="input",
+            cost=Cost(flops=values, bytes=read + values * self.dtype.itemsize),
+            run=self.queued(self._feeding.gather, feed.pixels, feed.order, feed.position, batch),
+        )
+        advance = Step(
+            name="losses kept",
+            kind="input",
+            cost=Cost(flops=0, bytes=images * 2 * self.dtype.itemsize),
+            run=self.queued(self._feeding.advance, loss, feed.losses, feed.position),
+        )
+        return {"fetch": [fetch], "advance": [advance]}

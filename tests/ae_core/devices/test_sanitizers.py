@@ -21,7 +21,7 @@ from ae_core.phases.gpu_v2_implicit_gemm import GpuImplicitGemm
 from tests.ae_core.phases import contracts
 from tests.conftest import ROOT
 
-CUDA = [name for name, phase in phases.PHASES.items() if phase.cuda]
+CUDA = [name for name, phase in phases.PHASES.items() if phase.cuda and phase.emulated]
 LIBRARIES = {"address": "libasan.so", "thread": "libtsan.so"}
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="sanitized on x86-64 only")
 

@@ -16,8 +16,8 @@ from ae_core.phases.feed import Feed
 from ae_core.training.loop import train
 from tests.conftest import SMALL
 
-CUDA = [name for name, phase in phases.PHASES.items() if phase.cuda]
-CAPTURABLE = ["gpu-v1", "gpu-v2"]
+CUDA = [name for name, phase in phases.PHASES.items() if phase.cuda and phase.emulated]
+CAPTURABLE = [name for name in CUDA if phases.named(name).capturable]
 
 
 @pytest.mark.parametrize("order", WARP_ORDERS)

@@ -17,8 +17,9 @@ from ae_core.phases.gpu_basic import GpuBasic
 from tests.ae_core.phases import contracts
 from tests.ae_core.phases.contracts import Subject
 
-CPU = [name for name, phase in phases.PHASES.items() if not phase.cuda]
-CUDA = [name for name, phase in phases.PHASES.items() if phase.cuda]
+LAYERED = [name for name, phase in phases.PHASES.items() if phase.layered]
+CUDA = [name for name in LAYERED if phases.named(name).cuda]
+CPU = [name for name in LAYERED if name not in CUDA]
 GPU = ["gpu"] if machine.gpu() else []
 SUBJECTS = [*CPU, *(f"{name} {on}" for name in CUDA for on in (*WARP_ORDERS, *GPU))]
 
