@@ -26,7 +26,7 @@ def tensor_map(device: KernelDevice, array: Array, box: Sequence[int], swizzle: 
     """The map of a device array for loads and stores of boxes, to be passed to a kernel by value.
 
     A box element outside the array is zero when loaded and left out when stored. In the kernel,
-    coordinates begin with the last axis.
+    coordinates begin with the last axis, whose own is a multiple of 16 bytes.
 
     Args:
         device: where the array is.

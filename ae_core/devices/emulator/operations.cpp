@@ -158,10 +158,14 @@ unsigned swizzled(unsigned address, unsigned swizzle) {
     return swizzle ? address ^ ((address >> 7 & (swizzle / 16 - 1)) << 4) : address;
 }
 
-void check_map(const TensorMap* map, size_t coordinates) {
+/// The last rule was seen on an H100, which ends with an illegal instruction there.
+void check_map(const TensorMap* map, const int* at, size_t coordinates) {
     if (map->magic != TENSOR_MAP) fail("expected a tensor map, found other bytes");
     if (map->rank != coordinates)
         fail("expected %u coordinates for the tensor map, found %zu", map->rank, coordinates);
+    if (at[0] * int(map->element_bytes) % 16)
+        fail("expected a first coordinate at a multiple of 16 bytes, found %d elements of %u bytes", at[0],
+             map->element_bytes);
 }
 
 unsigned box_bytes(const TensorMap& map) {
@@ -379,7 +383,7 @@ void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
 }
 
 void tensor_load(void* shared, const TensorMap* map, Mbarrier* barrier, std::initializer_list<int> at) {
-    check_map(map, at.size());
+    check_map(map, at.begin(), at.size());
     const unsigned address = shared_address(shared);
     check_box(map, address);
     check_initialised(barrier);
@@ -397,7 +401,7 @@ void tensor_load(void* shared, const TensorMap* map, Mbarrier* barrier, std::ini
 }
 
 void tensor_store(const TensorMap* map, const void* shared, std::initializer_list<int> at) {
-    check_map(map, at.size());
+    check_map(map, at.begin(), at.size());
     const unsigned address = shared_address(shared);
     check_box(map, address);
     issue({Operation::STORE, thread(), under_way().groups[thread()].stores,

@@ -63,10 +63,8 @@ def test_wrappers_compile_and_products_run_side_by_side(source, architecture, fo
 def test_registers_that_the_compiler_can_not_set_are_told(folder):
     path = folder / "hopper_product.cu"
     path.write_text(path.read_text().replace("(2 * GROUP, 1)", "(2 * GROUP)"))
-    told = [
-        line for usage in nvrtc.compile(HOPPER, "90a", folder).values() for line in usage.advice
-    ]
-    assert any("C7508" in line for line in told)
+    for usage in nvrtc.compile(HOPPER, "90a", folder).values():
+        assert any("C7508" in line for line in usage.advice)
 
 
 def test_products_are_none_of_an_older_cards(folder):

@@ -486,9 +486,9 @@ def test_a_box_lies_as_its_swizzle_says_with_zeros_outside(swizzle, place, folde
         box,
         box.nbytes,
     )
-    launch(device, "hopper_pieces.cu", "load_box<2>", (1,), 32, (*args, -3, 8, 0, 0), box.nbytes)
+    launch(device, "hopper_pieces.cu", "load_box<2>", (1,), 32, (*args, -4, 8, 0, 0), box.nbytes)
     expected = np.zeros_like(box)
-    expected[:12, 3:] = x[8:20, : columns - 3]
+    expected[:12, 4:] = x[8:20, : columns - 4]
     chunks = expected.reshape(-1, 4)  # of 16 bytes
     moved = np.empty_like(chunks)
     for k, chunk in enumerate(chunks):
@@ -508,7 +508,7 @@ def test_a_box_may_have_four_axes_and_its_array_strides(folder, random):
     np.testing.assert_array_equal(box, expected)
 
 
-def test_a_map_of_other_axes_is_told(folder):
+def test_a_box_that_a_card_refuses_is_told(folder):
     device = EmulatedDevice(folder)
     x, y = placed(np.ones((4, 4))), aligned(16)
     args = (tensor_map(device, x, (4, 4), 0), y, 64, 0, 0, 0, 0)
@@ -517,6 +517,9 @@ def test_a_map_of_other_axes_is_told(folder):
     args = (bytes(128), y, 64, 0, 0, 0, 0)
     with pytest.raises(DeviceError, match="expected a tensor map, found other bytes"):
         launch(device, "hopper_pieces.cu", "load_box<1>", (1,), 32, args, 1024)
+    args = (tensor_map(device, x, (4, 4), 0), y, 64, -3, 0, 0, 0)
+    with pytest.raises(DeviceError, match="first coordinate at a multiple of 16 bytes, found -3"):
+        launch(device, "hopper_pieces.cu", "load_box<2>", (1,), 32, args, 1024)
     args = (tensor_map(device, x, (4, 4), 0), y, 64, 0, 0, 0, 0)
     with pytest.raises(DeviceError, match="64 bytes at byte 0 passes the end of 32 bytes"):
         launch(device, "hopper_pieces.cu", "load_box<2>", (1,), 32, args, 32)
