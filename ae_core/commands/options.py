@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from typer.models import OptionInfo, ParameterInfo
 
 from ae_core import parameters
-from ae_core.phases import PHASES
+from ae_core.phases import PHASES, lacking
 
 P = ParamSpec("P")
 CAPTURABLE = ", ".join(name for name, phase in PHASES.items() if phase.capturable)
@@ -110,6 +110,12 @@ def _read(name: str, value: Any, annotation: Any) -> Any:
     return value
 
 
-def selected(phase: str) -> list[str]:
-    """A phase, or all of them."""
-    return list(PHASES) if phase == "all" else [phase]
+def selected(phase: str, device: str) -> list[str]:
+    """A phase; or all that this machine can run, and a line for each that it can't."""
+    if phase != "all":
+        return [phase]
+    lacks = {name: lacking(name, device) for name in PHASES}
+    for name, what in lacks.items():
+        if what:
+            print(f"{name}: left out: it needs {what}")
+    return [name for name, what in lacks.items() if not what]

@@ -34,7 +34,7 @@ def verify(
     """
     from ae_core.measuring import tables, verification  # noqa: PLC0415
 
-    names, passed = selected(phase), True
+    names, passed = selected(phase, device), True
     folder = out or records_directory()
     targets = {name: writable(folder / f"verification_{name}.json") for name in names}
     if "cpu" in names:

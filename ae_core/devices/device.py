@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from ae_core.errors import InputError
 from ae_core.machine import DeviceKind, Memory, cpu_model
 
 Array = Any
@@ -68,6 +69,16 @@ class Device(Protocol):
         """Give what is queued within this name in a profiler's view."""
 
 
+def check_shape(array: npt.NDArray[Any], to: Array) -> None:
+    """Refuse to copy a host array into one of another shape, which NumPy would fill with it.
+
+    Raises:
+        InputError: says what was expected.
+    """
+    if array.shape != to.shape:
+        raise InputError(f"upload: expected shape {to.shape}, found {array.shape}")
+
+
 class Host:
     """The CPU's memory, through NumPy."""
 
@@ -84,6 +95,7 @@ class Host:
 
     def upload(self, array: npt.NDArray[Any], to: Array) -> None:
         """Copy `array` into `to`."""
+        check_shape(array, to)
         to[...] = array
 
     def download(self, array: Array) -> npt.NDArray[Any]:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ae_core.devices import native
-from ae_core.devices.device import Array, Host, Mark
+from ae_core.devices.device import Array, Host, Mark, check_shape
 from ae_core.devices.kernel_device import Argument, Dimensions, check_copy
 from ae_core.devices.kernels import DeviceError, KernelSource, kernels_directory
 from ae_core.devices.native import Kernel
@@ -118,6 +118,7 @@ class EmulatedDevice:
 
     def upload(self, array: npt.NDArray[Any], to: Array) -> None:
         """Copy `array` into `to`, after the work queued so far."""
+        check_shape(array, to)
         self.synchronize()
         to[...] = array
 

@@ -97,4 +97,8 @@ def benchmark(
 
 def timeable() -> list[str]:
     """The phases whose times mean something on this machine: without a GPU, the CPU's."""
-    return [name for name, phase in phases.PHASES.items() if machine.gpu() or not phase.cuda]
+    return [
+        name
+        for name, phase in phases.PHASES.items()
+        if not phase.cuda or (machine.gpu() and not phases.lacking(name, "cuda"))
+    ]

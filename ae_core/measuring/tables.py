@@ -78,18 +78,20 @@ def benchmark(record: BenchmarkRecord) -> pd.DataFrame:
 
 
 def usage(compiled: Mapping[KernelSource, Mapping[str, Usage]]) -> pd.DataFrame:
-    """One row a kernel: what it uses of a card, as compiled."""
-    return pd.DataFrame(
+    """One row a kernel: what it uses of a card, as compiled; and the assembler's advice, if any."""
+    frame = pd.DataFrame(
         {
             "kernel": kernel,
             "registers": used.registers,
             "shared bytes": count(used.shared_bytes),
             "spilled bytes": count(used.spilled_bytes),
+            "advice": "; ".join(used.advice),
             "file": source.file,
         }
         for source, kernels in compiled.items()
         for kernel, used in kernels.items()
     )
+    return frame if frame["advice"].any() else frame.drop(columns="advice")
 
 
 def named(step: StepTime) -> str:

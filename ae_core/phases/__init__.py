@@ -15,10 +15,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from ae_core import machine
 from ae_core.architecture import Architecture
 from ae_core.devices.device import Device, Host
 from ae_core.devices.kernel_device import KernelDevice, open_device
-from ae_core.devices.kernels import DeviceError
+from ae_core.devices.kernels import DeviceError, KernelSource
 from ae_core.errors import InputError
 from ae_core.parameters import Precision
 from ae_core.phases.layered import Layered
@@ -194,6 +195,25 @@ def opened(name: str, device: str | KernelDevice = "auto") -> Device:
     if found.kind == "emulator" and not phase.emulated:
         raise DeviceError(f"{name}: expected a GPU: the emulator can't run its kernels")
     return found
+
+
+def lacking(name: str, device: str = "auto") -> str:
+    """What this machine lacks for a phase, where its kernels run on `device`; empty if nothing.
+
+    Args:
+        name: a key of `PHASES`.
+        device: `auto`, `cuda` or `emulated`.
+    """
+    phase = named(name)
+    card = None if device == "emulated" else machine.gpu()
+    if not phase.cuda or (not card and phase.emulated):
+        return ""
+    if not card:
+        return "a GPU, since the emulator can't run its kernels"
+    found = card.compute_capability.replace(".", "")
+    needed = KernelSource(phase.module, (), phase.requires.removeprefix("sm_") or None)
+    fits = any(needed.compiles_for(found + suffix) for suffix in ("", "a"))
+    return "" if fits else f"a card for {phase.requires}, found {card.model} (sm_{found})"
 
 
 def create(

@@ -172,7 +172,7 @@ def test_the_command_line_has_it(dataset, tmp_path):
     assert "conv5 and more, forward" in done.stdout
     assert records.load(out).step.batch_size == BATCH
     assert NAME in command("profile", "--phase", "none").stderr
-    assert NAME in selected("all")
+    assert NAME in selected("all", "emulated")
 
 
 def test_help_names_all_phases():
