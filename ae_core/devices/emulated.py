@@ -258,8 +258,27 @@ class EmulatedDevice:
             self.follow(self.record(stream))
 
     def prepare(self, work: Callable[[], None]) -> Callable[[], None]:
-        """`work` itself: time is of no account here, and each launch is checked."""
-        return work
+        """What `work` launches, with the arguments that it has now.
+
+        Raises:
+            DeviceError: it does something else, or launches on a side stream.
+        """
+        around, launched = self._captured, self.launches
+        kept: deque[tuple[Stream, Task]] = deque()
+        self._captured = kept
+        try:
+            work()
+        finally:
+            count, self._captured, self.launches = self.launches - launched, around, launched
+        if count != len(kept) or any(stream is not self._main for stream, _ in kept):
+            raise DeviceError("prepare: expected launches on the main stream alone, found others")
+
+        def queue() -> None:
+            for stream, task in kept:
+                self._queue(stream, task)
+            self.launches += count
+
+        return queue
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """What `work` queues, as a list that can be queued again."""

@@ -601,6 +601,30 @@ def test_prepared_launches_are_laid_out_once_and_queued_as_often_as_called(monke
     assert cuda.launched[-1][1] == [1000, 2000, 6]
 
 
+def test_the_emulator_prepares_as_strictly_as_a_card():
+    """A number that changes afterwards is not seen, and nothing but launches is taken."""
+    device = EmulatedDevice()
+    x, rate = device.empty((4,)), device.empty((1,))
+    device.upload(np.ones(4, np.float32), x)
+    device.upload(np.full(1, -1, np.float32), rate)
+    sgd = device.load(KernelSource("elementwise.cu", ("sgd",)))["sgd"]
+    count = 2
+    queue = device.prepare(lambda: device.launch(sgd, (1, 1, 1), (32, 1, 1), (x, x, rate, count)))
+    assert (device.launches, list(x)) == (0, [1, 1, 1, 1])
+    count = 4
+    queue()
+    queue()
+    assert (device.launches, list(x)) == (2, [4, 4, 1, 1])
+    (side,) = device.side_streams(1)
+    for work in (
+        lambda: device.copy(x, x),
+        lambda: device.fork([side]),
+        lambda: device.launch(sgd, (1, 1, 1), (32, 1, 1), (x, x, rate, 4), side),
+    ):
+        with pytest.raises(DeviceError, match="prepare: expected launches on the main stream"):
+            device.prepare(work)
+
+
 @pytest.mark.parametrize(
     ("capability", "architecture", "runs"),
     [
