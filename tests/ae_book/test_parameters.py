@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 from typer.models import OptionInfo, ParameterInfo
 
 from ae_book.analysis import comparison
-from ae_book.making import chapters, parameters
+from ae_book.making import chapters, parameters, runs
 from ae_book.making.parameters import CHAPTERS, refuse
 from ae_core import machine, phases
 from ae_core import parameters as declared_parameters
