@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 from typer.models import OptionInfo, ParameterInfo
 
 from ae_book.analysis import comparison
-from ae_book.making import chapters, parameters
+from ae_book.making import chapters, parameters, runs
 from ae_book.making.parameters import CHAPTERS, refuse
 from ae_core import machine, phases
 from ae_core import parameters as declared_parameters
@@ -44,6 +44,7 @@ from ae_core.parameters import ParameterError
 from ae_core.records import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
+THERE = ", ".join(run.name for run in runs.editions()) or "none is there"
 EACH = [(chapter, name) for chapter, kind in CHAPTERS.items() for name in kind.model_fields]
 CARD = machine.Gpu("some card", "580.1", 2**34, "9.0")
 FEW = settings(max_examples=20, derandomize=True, deadline=None, database=None)
@@ -196,7 +197,7 @@ def test_every_wrong_parameter_has_its_line():
         ("06_svm", {"batch_size": 1001}, "at most images, 1000, found 1001"),
         ("06_svm", {"checkpoint": "/nope"}, "an existing file, found nothing: '/nope'"),
         ("07_performance", {"executed": "/nope"}, "an existing folder, found nothing: '/nope'"),
-        ("07_performance", {"edition": "x"}, "a published edition (h100), found 'x'"),
+        ("07_performance", {"edition": "x"}, f"a published edition ({THERE}), found 'x'"),
         ("01_problem", {"data": __file__}, f"an existing folder, found a file: '{__file__}'"),
         ("01_problem", {"data": 7}, "the path of a folder or file, as text, found 7"),
     ],
