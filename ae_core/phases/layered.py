@@ -1,4 +1,4 @@
-"""A plan made of linked layers: what a phase needs who writes its operations one by one."""
+"""A plan made of linked layers, for phases that write their operations one by one."""
 
 from __future__ import annotations
 
@@ -162,8 +162,9 @@ class _Calls:
 
     def __getattr__(self, operation: str) -> Callable[..., None]:
         name, call = f"{self._layer}.{operation}", getattr(self._plan.operations, operation)
-        # Not in the list: the gradient with respect to images, which training does not need.
-        cost = self._costs.get(name) or self._costs[f"{self._layer}.conv2d_weight_gradient"]
+        # The gradient with respect to images, which training does not need, is not in the list.
+        of_images = operation == "conv2d_input_gradient" and name not in self._costs
+        cost = self._costs[f"{self._layer}.conv2d_weight_gradient" if of_images else name]
 
         def add(*arguments: Any) -> None:
             kind = KINDS.get(operation.split("_", maxsplit=1)[0], "elementwise")

@@ -29,10 +29,10 @@ KINDS: dict[str, StepKind] = {"conv2d": "convolution", "mse": "loss", "sgd": "up
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step is worth: a floor for its time, not what its kernels do.
+    """The least work of a step, which gives a floor for its time.
 
-    A step with useful arithmetic of its own counts that of the network's operations that it does,
-    however it does them; its bytes are those that this step must move, in the plan's own layout.
+    The arithmetic is that of the network's operations that the step does, whatever way it does them
+    in. The bytes are those that the step must read and write, in the plan's own layout.
     """
 
     flops: int
