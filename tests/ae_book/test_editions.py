@@ -11,9 +11,10 @@ from tests.conftest import ROOT
 
 EDITIONS = [run.name for run in runs.editions()]
 LARGEST = 15 * 2**20
-published = pytest.mark.skipif(
-    not EDITIONS, reason="the H100 edition is being measured with the chapters' new code"
-)
+
+
+def test_something_is_published():
+    assert EDITIONS
 
 
 @pytest.mark.parametrize("name", EDITIONS)
@@ -37,10 +38,9 @@ def test_an_edition_is_notebooks_and_records_and_small(name):
     assert sum(path.stat().st_size for path in files) <= LARGEST
 
 
-@published
 def test_the_readme_tells_its_editions_figures():
     text = (ROOT / "README.md").read_text("utf8")
-    assert headline.readme(text) == text, "run: python -m ae_core book readme"
+    assert headline.readme(text) == text, "run: python -m ae_book readme"
 
 
 def test_a_readme_without_marks_is_refused():
