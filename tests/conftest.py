@@ -73,9 +73,14 @@ def random() -> np.random.Generator:
 @pytest.fixture
 def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: cifar10.Dataset) -> Path:
     """A checkout with two chapters; returns its root."""
-    root = small.make(tmp_path)
-    monkeypatch.setattr(chapters, "root", lambda: root)
-    monkeypatch.setattr(parameters, "CHAPTERS", small.DECLARED)
-    monkeypatch.setattr(freshness, "kernels_directory", lambda: root / "kernels")
-    monkeypatch.setenv(locate.DIRECTORY_VARIABLE, str(dataset.directory))
+    return made_small_book(tmp_path, monkeypatch, dataset)
+
+
+def made_small_book(root: Path, patch: pytest.MonkeyPatch, dataset: cifar10.Dataset) -> Path:
+    """The small book in this folder, which is the checkout from now on."""
+    small.make(root)
+    patch.setattr(chapters, "root", lambda: root)
+    patch.setattr(parameters, "CHAPTERS", small.DECLARED)
+    patch.setattr(freshness, "kernels_directory", lambda: root / "kernels")
+    patch.setenv(locate.DIRECTORY_VARIABLE, str(dataset.directory))
     return root

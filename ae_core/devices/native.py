@@ -114,8 +114,9 @@ def load(source: KernelSource, folder: Path, sanitizer: str = "") -> Mapping[str
             for n, (name, signature) in enumerate(sized(declared, sizes).items())
         }
     except (OSError, AttributeError) as error:  # no library, or none of these kernels
-        with suppress(OSError):
-            path.unlink()  # the next run compiles again
+        for compiled in (path, _runtime(path.parent, sanitizer)):  # the next run compiles again
+            with suppress(OSError):
+                compiled.unlink()
         raise DeviceError(
             f"{path}: compiled, but can't be loaded ({error}): let {CACHE_VARIABLE} name a folder "
             f"whose files may be executed; or {INSTALL}"
@@ -127,8 +128,8 @@ def _built(
 ) -> Path:
     """The library of this source, from the cache; or compiled, by one process for all that ask.
 
-    The cache's copy ends with its SHA-256, which the loader passes over: to load a library that
-    was cut short would end the process without a word.
+    The cache's copy ends with its SHA-256, which the loader passes over, and so does the linker
+    behind the runtime: to load a library that was cut short would end the process without a word.
     """
     entries = "".join(
         f"\nENTRY launch_{n}"
@@ -145,15 +146,14 @@ def _built(
     )
     if sizes:
         code += f'extern "C" {{ PUBLIC {sizes} }}\n'
-    key = (
+    key = _key(
         code,
         digest(source, folder, *RUNTIME_FILES),
         *FLAGS,
         *SANITIZERS[sanitizer][0],
         _compiler("--version"),
     )
-    name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
-    library = cache_directory() / "emulator" / f"{Path(source.file).stem}-{name}.so"
+    library = cache_directory() / "emulator" / f"{Path(source.file).stem}-{key}.so"
     build = partial(_build, code, source, folder, sanitizer)
     try:
         return _once(library, build)
@@ -162,35 +162,58 @@ def _built(
         return _once(_own_folder(f"{library.parent}: {reason}") / library.name, build)
 
 
-def _once(library: Path, build: Callable[[Path, Path], None]) -> Path:
-    """A library that is there and whole, or built now; of processes that ask one builds it."""
-    if not _is_whole(library):
-        with files.claimed(library, wait=True) as drafts:
-            if not _is_whole(library):
-                build(library, drafts)
-    return library
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _once(compiled: Path, build: Callable[[Path, Path], None]) -> Path:
+    """A file that is there and whole, or compiled now; of processes that ask one compiles it."""
+    if not _is_whole(compiled):
+        with files.claimed(compiled, wait=True) as drafts:
+            if not _is_whole(compiled):
+                build(compiled, drafts)
+    return compiled
 
 
 def _build(
     code: str, source: KernelSource, folder: Path, sanitizer: str, library: Path, drafts: Path
 ) -> None:
-    instrument, tell = SANITIZERS[sanitizer]
-    entries, kernels, runtime, linked = (
-        str(drafts / name) for name in ("entries.cpp", "kernels.o", "runtime.o", "linked.so")
-    )
-    flags = (*FLAGS, f"-I{folder}", f"-I{RUNTIME}")
+    build_runtime = partial(_build_runtime, SANITIZERS[sanitizer][1])
+    runtime = _once(_runtime(library.parent, sanitizer), build_runtime)
+    instrument = SANITIZERS[sanitizer][0]
+    entries, kernels, linked = drafts / "entries.cpp", drafts / "kernels.o", drafts / "linked.so"
     with files.naming(library):
-        Path(entries).write_text(code, "utf8")
-    own = partial(_compiler, drafts=drafts)
-    own(*flags, *tell, "-r", "-nostdlib", *map(str, RUNTIME_SOURCES), "-o", runtime)
-    own(*flags, *instrument, "-c", entries, "-o", kernels, file=source.file)
-    own(*FLAGS, *instrument, "-shared", kernels, runtime, "-o", linked)
-    if files.found_at(linked) != files.FILE:
+        entries.write_text(code, "utf8")
+    own = partial(_compiler, *FLAGS, *instrument, drafts=drafts)
+    includes = (f"-I{folder}", f"-I{RUNTIME}")
+    own(*includes, "-c", str(entries), "-o", str(kernels), file=source.file)
+    own("-shared", str(kernels), str(runtime), "-o", str(linked))
+    _keep(linked, library)
+
+
+def _runtime(folder: Path, sanitizer: str) -> Path:
+    """The file of the runtime, one for all kernels that are compiled alike."""
+    sources = (path.read_text("utf8") for path in RUNTIME_FILES)
+    key = _key(*sources, *FLAGS, *SANITIZERS[sanitizer][1], _compiler("--version"))
+    return folder / f"runtime-{key}.o"
+
+
+def _build_runtime(tell: Sequence[str], runtime: Path, drafts: Path) -> None:
+    linked = drafts / "linked.o"
+    sources = map(str, RUNTIME_SOURCES)
+    _compiler(*FLAGS, *tell, "-r", "-nostdlib", *sources, "-o", str(linked), drafts=drafts)
+    _keep(linked, runtime)
+
+
+def _keep(written: Path, compiled: Path) -> None:
+    """Move what the compiler wrote into its place, with its SHA-256 behind it."""
+    if files.found_at(written) != files.FILE:
         raise DeviceError(
-            f"{compiler_command()[0]}: expected a library, found that it wrote nothing: {INSTALL}"
+            f"{compiler_command()[0]}: expected a compiled file, found that it wrote nothing: "
+            f"{INSTALL}"
         )
-    content = Path(linked).read_bytes()
-    with files.replacing(library) as draft:
+    content = written.read_bytes()
+    with files.replacing(compiled) as draft:
         draft.write_bytes(content + hashlib.sha256(content).digest())
 
 
@@ -259,10 +282,10 @@ def compiler_command() -> tuple[str, ...]:
     )
 
 
-def _is_whole(library: Path) -> bool:
-    if files.found_at(library) != files.FILE:
+def _is_whole(compiled: Path) -> bool:
+    if files.found_at(compiled) != files.FILE:
         return False
-    content = library.read_bytes()
+    content = compiled.read_bytes()
     return hashlib.sha256(content[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]
 
 

@@ -15,7 +15,7 @@ from ae_book.making.chapters import BookError
 from ae_book.site import html, status
 from ae_core import machine
 from tests.ae_book.small_book import DECLARATION, PARAMETERS, git, quick, write_chapter
-from tests.conftest import ROOT
+from tests.conftest import ROOT, made_small_book
 
 RECORDING = """
 import os, pathlib
@@ -31,21 +31,30 @@ print(runs.current().name, [p.read_text() for p in files])
 """
 
 
-@pytest.fixture
-def gpu(monkeypatch):
+def card():
     """A card, as far as the book's machinery looks."""
-    monkeypatch.setattr(machine, "gpu", lambda: machine.Gpu("Some Card", "1.0", 2**34, "9.0"))
+    return machine.Gpu("Some Card", "1.0", 2**34, "9.0")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory, dataset):
+    """A checkout with an edition, in which `b` analyses what `a` recorded; to copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = made_small_book(tmp_path_factory.mktemp("published") / "book", patch, dataset)
+        patch.setattr(machine, "gpu", card)
+        shutil.copy(root / "book/presets/quick.yml", root / "book/presets/full.yml")
+        write_chapter(root, "a", PARAMETERS, RECORDING)
+        write_chapter(root, "b", "x: int = 1  # number", COUNTING, analyses=True)
+        execution.execute(runs.edition("card"), [])
+    return root
 
 
 @pytest.fixture
-def edition(small_book, gpu):
-    """A published run of the small book, in which `b` analyses what `a` recorded."""
-    shutil.copy(small_book / "book/presets/quick.yml", small_book / "book/presets/full.yml")
-    write_chapter(small_book, "a", PARAMETERS, RECORDING)
-    write_chapter(small_book, "b", "x: int = 1  # number", COUNTING, analyses=True)
-    edition = runs.edition("card")
-    execution.execute(edition, [])
-    return edition
+def edition(small_book, published, monkeypatch):
+    """A published run of the small book, executed in another checkout."""
+    shutil.copytree(published, small_book, dirs_exist_ok=True)
+    monkeypatch.setattr(machine, "gpu", card)
+    return runs.edition("card")
 
 
 def ran(run, capsys) -> list[str]:

@@ -115,7 +115,7 @@ struct Fiber : Lane {
 };
 
 struct Block {
-    const std::function<void()>* thread;
+    Call call;
     std::vector<Fiber*> pool;  // every fiber ever made; a block uses the first `size`
     unsigned size;
     int order;
@@ -166,7 +166,7 @@ void enter() {
     __sanitizer_finish_switch_fiber(nullptr, &block->scheduler_stack, &block->scheduler_stack_size);
 #endif
     acquire(&block->started);
-    (*block->thread)();
+    block->call.run(block->call.kernel, block->call.slots);
     current.exchange[running().number] = NOBODY;
     release(&block->finished);
     yield(FINISHED);
@@ -428,8 +428,7 @@ bool whole_warp() {
     return true;
 }
 
-const char* run(dim3 grid, dim3 shape, int order, unsigned shared_bytes,
-                const std::function<void()>& thread) {
+const char* run(dim3 grid, dim3 shape, int order, unsigned shared_bytes, Call call) {
     const uint64_t size = uint64_t(shape.x) * shape.y * shape.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
     if (size < 1 || size > 1024 || shape.z > 64) return "expected 1 to 1024 threads in a block";
     if (!blocks || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
@@ -438,7 +437,7 @@ const char* run(dim3 grid, dim3 shape, int order, unsigned shared_bytes,
     current.grid = grid;
     current.block = shape;
     set_dynamic_memory(shared_bytes);
-    block->thread = &thread;
+    block->call = call;
     block->size = unsigned(size);
     block->order = order;
 #ifdef EMULATOR_TSAN

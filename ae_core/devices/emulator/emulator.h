@@ -9,8 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <functional>
-#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -57,9 +55,15 @@ constexpr unsigned MOST_SHARED_BYTES = 227 * 1024;  // of a block, on Hopper
 
 void block_barrier();
 void warp_barrier();
-/// Runs `thread` once for each thread of each block. Returns nullptr, or what went wrong.
-const char* run(dim3 grid, dim3 block, int order, unsigned shared_bytes,
-                const std::function<void()>& thread);
+/// A kernel with its arguments, called once for each thread.
+struct Call {
+    void (*run)(const void* kernel, void** slots);
+    const void* kernel;
+    void** slots;
+};
+
+/// Runs a kernel for each thread of each block. Returns nullptr, or what went wrong.
+const char* run(dim3 grid, dim3 block, int order, unsigned shared_bytes, Call call);
 /// Names a function of the library whose shared memory is meant.
 void find_shared_memory(const void* function);
 
@@ -93,10 +97,14 @@ void call(void (*kernel)(Parameters...), void** slots, std::index_sequence<Index
 template <class... Parameters>
 const char* launch(void (*kernel)(Parameters...), const unsigned* shape, void** slots, int order,
                    unsigned shared_bytes) {
-    find_shared_memory(reinterpret_cast<const void*>(kernel));
+    const auto typed = [](const void* of_any_type, void** slots) {
+        call(reinterpret_cast<void (*)(Parameters...)>(const_cast<void*>(of_any_type)), slots,
+             std::index_sequence_for<Parameters...>{});
+    };
+    const auto untyped = reinterpret_cast<const void*>(kernel);
+    find_shared_memory(untyped);
     return run(dim3(shape[0], shape[1], shape[2]), dim3(shape[3], shape[4], shape[5]), order,
-               shared_bytes,
-               [&] { call(kernel, slots, std::index_sequence_for<Parameters...>{}); });
+               shared_bytes, {typed, untyped, slots});
 }
 
 /// Writes `value`, lets the warp arrive, reads the slot of lane `source`.

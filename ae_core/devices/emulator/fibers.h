@@ -1,6 +1,8 @@
 // What the two halves of the runtime tell each other: emulator.cpp, the fibers and their scheduler, and
 // operations.cpp, what a GPU does beside its threads.
 #pragma once
+#include <string>
+
 #include "emulator.h"
 
 #undef threadIdx

@@ -15,6 +15,8 @@
 // Accumulators of a product under way are NaN. Every misuse that a GPU answers with a hang or with
 // undefined behaviour is a line of text here.
 #pragma once
+#include <initializer_list>
+
 #include "emulator.h"
 
 /// An mbarrier: as large as a GPU's.

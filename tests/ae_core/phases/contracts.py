@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.signal import convolve2d, correlate2d
+from scipy.ndimage import convolve, correlate
 
 from ae_core.phases.feed import Feed
 from ae_core.phases.operations import Operations
@@ -58,9 +58,10 @@ def convolutions(subject: Subject, n: int, c: int, k: int, h: int, w: int, seed:
     weights = subject.random(generator, k, c, 3, 3)
     expected_y, expected_dx, expected_dw = np.zeros_like(dy), np.zeros_like(x), 0 * weights
     for i, o, p in np.ndindex(n, k, c):
-        expected_y[i, o] += correlate2d(x[i, p], weights[o, p], mode="same")
-        expected_dx[i, p] += convolve2d(dy[i, o], weights[o, p], mode="same")
-        expected_dw[o, p] += correlate2d(np.pad(x[i, p], 1), dy[i, o], mode="valid")
+        expected_y[i, o] += correlate(x[i, p], weights[o, p], mode="constant")
+        expected_dx[i, p] += convolve(dy[i, o], weights[o, p], mode="constant")
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(x[i, p], 1), (h, w))
+        expected_dw[o, p] += np.tensordot(windows, dy[i, o])
 
     on_x, on_dy, on_weights = subject.put(x), subject.put(dy), subject.put(weights)
     y, dx, dw = subject.out(n, k, h, w), subject.out(n, c, h, w), subject.out(k, c, 3, 3)

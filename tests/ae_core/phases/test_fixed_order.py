@@ -34,8 +34,7 @@ def test_bits_are_the_same_cold_warm_and_for_any_number_of_threads(tmp_path):
     cold = digests(tmp_path / "cache")
     assert len(set(cold.split())) > 50
     assert list((tmp_path / "cache").rglob("*.nbc"))
-    assert digests(tmp_path / "cache") == cold
-    for threads in ("1", "3"):
+    for threads in ("1", "3"):  # of what is now in the cache
         assert digests(tmp_path / "cache", NUMBA_NUM_THREADS=threads) == cold
     assert digests(tmp_path / "cache", NUMBA_THREADING_LAYER="workqueue") == cold
 
