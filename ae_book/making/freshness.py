@@ -23,6 +23,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -147,7 +148,9 @@ def modules() -> dict[str, Path]:
     """All modules of both packages in the checkout, by name."""
     found = {}
     for package in PACKAGES:
-        for path in sorted((chapters.root() / package).rglob("*.py")):
+        for path in sorted(_files(chapters.root() / package)):
+            if path.suffix != ".py":
+                continue
             parts = path.relative_to(chapters.root()).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
@@ -216,13 +219,15 @@ def _package(found: Reach) -> str:
         text = path.read_text("utf8")
         parts += [name, text if name in found.shown else parsed(text).digest]
     rooms = {path.parent for name, path in found.modules.items() if name.count(".") > 1}
-    beside = [path for room in rooms for path in room.rglob("*") if _is_text_beside(path)]
+    beside = [path for room in rooms for path in _files(room) if path.suffix != ".py"]
     return _digest(*parts, digest_of(beside, chapters.root()))
 
 
-def _is_text_beside(path: Path) -> bool:
-    hidden = any(part.startswith((".", "__")) for part in path.parts[-2:])
-    return path.is_file() and path.suffix != ".py" and not hidden
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder but hidden ones and caches, in which other processes write."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 def _kernels(found: Reach) -> list[Path]:

@@ -39,6 +39,8 @@ PACKAGE = {
             return deep.x  # why
     """,
     "ae_core/phases/native.cpp": "int x;",
+    "ae_core/phases/__pycache__/loops.nbc": "1",
+    "ae_core/phases/.draft.cpp": "1",
     "ae_core/deep.py": """
         x = 1
         \"\"\"Of a field.\"\"\"
@@ -88,6 +90,8 @@ def changed(root: Path, name: str, old: str, new: str) -> list[str]:
         ("ae_core/phases/loops.py", "Loops.", "A docstring."),
         ("ae_core/deep.py", "Of a field", "A field's docstring"),
         ("ae_core/unreached.py", "1", "2"),
+        ("ae_core/phases/__pycache__/loops.nbc", "1", "2"),
+        ("ae_core/phases/.draft.cpp", "1", "2"),
         ("ae_core/commands/__init__.py", "1", "2"),
         ("ae_book/making/runs.py", "unreached", "deep"),
         ("kernels/other.cu", "1", "2"),
