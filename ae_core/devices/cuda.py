@@ -19,6 +19,7 @@ from ae_core.devices.kernels import (
     compiler_error,
     digest,
     kernels_directory,
+    runs_on,
 )
 from ae_core.devices.nvrtc import options, unit
 from ae_core.devices.signature import SIZES, Signature, checked_dtype, read, sized, structs
@@ -220,7 +221,7 @@ class CudaDevice:
         return self._loaded[source]
 
     def _compiled(self, source: KernelSource) -> Mapping[str, Kernel]:
-        if not any(source.compiles_for(self._capability + suffix) for suffix in ("", "a")):
+        if not runs_on(source.architecture, self._capability):
             raise DeviceError(
                 f"{source.file}: expected a card for sm_{source.architecture}, found {self.name} "
                 f"(sm_{self._capability}): choose another phase, or the device emulated"

@@ -30,11 +30,25 @@ class KernelSource:
 
     def compiles_for(self, architecture: str) -> bool:
         """Whether these kernels can be compiled for an architecture: `75`, `80`, `90a`."""
-        if self.architecture is None:
-            return True
-        if self.architecture.isdigit():
-            return int(architecture.rstrip("af")) >= int(self.architecture)
-        return architecture == self.architecture
+        return _compiles(self.architecture, architecture)
+
+
+def runs_on(needed: str | None, capability: str) -> bool:
+    """Whether a card runs kernels that are written for an architecture.
+
+    Args:
+        needed: as in `KernelSource.architecture`.
+        capability: the card's, as `80` or `90`.
+    """
+    return any(_compiles(needed, capability + suffix) for suffix in ("", "a"))
+
+
+def _compiles(needed: str | None, architecture: str) -> bool:
+    if needed is None:
+        return True
+    if needed.isdigit():
+        return int(architecture.rstrip("af")) >= int(needed)
+    return architecture == needed
 
 
 def kernels_directory() -> Path:

@@ -19,7 +19,7 @@ from ae_core import machine
 from ae_core.architecture import Architecture
 from ae_core.devices.device import Device, Host
 from ae_core.devices.kernel_device import KernelDevice, open_device
-from ae_core.devices.kernels import DeviceError, KernelSource
+from ae_core.devices.kernels import DeviceError, runs_on
 from ae_core.errors import InputError
 from ae_core.parameters import Precision
 from ae_core.phases.layered import Layered
@@ -211,9 +211,9 @@ def lacking(name: str, device: str = "auto") -> str:
     if not card:
         return "a GPU, since the emulator can't run its kernels"
     found = card.compute_capability.replace(".", "")
-    needed = KernelSource(phase.module, (), phase.requires.removeprefix("sm_") or None)
-    fits = any(needed.compiles_for(found + suffix) for suffix in ("", "a"))
-    return "" if fits else f"a card for {phase.requires}, found {card.model} (sm_{found})"
+    if runs_on(phase.requires.removeprefix("sm_") or None, found):
+        return ""
+    return f"a card for {phase.requires}, found {card.model} (sm_{found})"
 
 
 def create(
